@@ -14,6 +14,7 @@ from gate.mil.ops import (
     scatter_gather,
     tensor_operation,
     tensor_transformation,
+    transformers,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "scatter_gather",
     "tensor_operation",
     "tensor_transformation",
+    "transformers",
 ]
