@@ -88,6 +88,8 @@ class Kernel:
 
 
 KERNELS: dict[str, list[Kernel]] = {}
+NARROW: dict[str, Kernel] = {}  # composite ops as chains of rounded steps (narrow.py)
+ACCUMULATE16: dict[str, Kernel] = {}  # sums that run in half (narrow.py)
 
 
 def kernel(
@@ -104,6 +106,18 @@ def kernel(
             versions = KERNELS.setdefault(name, [])
             versions.append(entry)
             versions.sort(key=lambda k: OPSETS.index(k.since), reverse=True)
+        return function
+
+    return register
+
+
+def variant(table: dict[str, Kernel], *types: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Register how an op computes under a harsher precision; it takes the same inputs."""
+
+    def register(function: Callable[..., Result]) -> Callable[..., Result]:
+        parameters = {n: _annotation(p) for n, p in inspect.signature(function).parameters.items()}
+        for name in types or (function.__name__,):
+            table[name] = Kernel(function, parameters, None, False, True, OPSETS[0])
         return function
 
     return register
