@@ -149,9 +149,11 @@ class _Compiler:
     def slot(self, argument: Argument) -> int:
         if argument not in self.slots:
             self.slots[argument] = len(self.presets)
-            known = isinstance(argument, Constant)
-            self.presets.append(self.constant(argument, "Tensor", self.inputs) if known else None)
+            self.presets.append(self.preset(argument))
         return self.slots[argument]
+
+    def preset(self, argument: Argument) -> Any:
+        return self.constant(argument, "Tensor", self.inputs) if isinstance(argument, Constant) else None
 
     def fold(self, op: Op) -> None:
         if all(value in self.cache.decoded for value in op.outputs):
@@ -172,9 +174,9 @@ class _Compiler:
             self.cache.decoded[value] = Constant(value.name, value.type, array)
 
     def constant(self, constant: Constant, annotation: str, rounding: Rounding) -> Any:
-        tensor = isinstance(constant.type, TensorType) and constant.type.dtype != "string"
-        if annotation in ("Tensor", "Tensors", "Any") and tensor:
-            return self.cache.tensor(constant, constant.type.dtype, rounding)
+        kind = constant.type
+        if annotation in ("Tensor", "Any") and isinstance(kind, TensorType) and kind.dtype != "string":
+            return self.cache.tensor(constant, kind.dtype, rounding)
         return PLAIN[annotation](constant.array)
 
     def kernel(self, op: Op) -> Kernel:
