@@ -133,7 +133,11 @@ class _Compiler:
             self.folded[value] = Constant(value.name, value.type, array)
 
     def constant(self, constant: Constant, annotation: str) -> Any:
-        if annotation in ("Tensor", "Tensors", "Any") and isinstance(constant.type, TensorType) and constant.type.dtype != "string":
+        if (
+            annotation in ("Tensor", "Tensors", "Any")
+            and isinstance(constant.type, TensorType)
+            and constant.type.dtype != "string"
+        ):
             return numerics.settle(constant.type.dtype, self.precision)(numerics.tensor(constant.array))
         return PLAIN[annotation](constant.array)
 

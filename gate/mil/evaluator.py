@@ -46,7 +46,15 @@ class Run:
                 results = step.settle(step.function(**inputs))
             except MilError:
                 raise
-            except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError, AttributeError, KeyError) as error:
+            except (
+                RuntimeError,
+                ValueError,
+                TypeError,
+                IndexError,
+                ArithmeticError,
+                AttributeError,
+                KeyError,
+            ) as error:
                 raise OpFailed(step.failure(inputs, error)) from error
             if self.observe is not None:
                 self.observe(step.op, inputs, results)

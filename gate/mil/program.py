@@ -269,7 +269,9 @@ class _Reader:
         outputs = tuple(self.value(v) for v in spec.outputs)
         label = _label(spec, outputs)
         where = f"{spec.type} {label!r}"
-        inputs = {k: tuple(self.argument(b, scope, f"{where}: {k}") for b in a.arguments) for k, a in spec.inputs.items()}
+        inputs = {
+            k: tuple(self.argument(b, scope, f"{where}: {k}") for b in a.arguments) for k, a in spec.inputs.items()
+        }
         for key, value in spec.attributes.items():
             if key != "name":
                 inputs.setdefault(key, (self.constant(value, f"{label}.{key}"),))
