@@ -54,7 +54,7 @@ def make_samples(
 ) -> tuple[tuple[Sample, ...], str]:
     """Return the samples, and where they come from in words."""
     rng = np.random.default_rng(seed)
-    groups = {
+    groups: dict[str, list[Sample]] = {
         "the example inputs": [example],
         "{n} shuffles of them": [{name: _shuffled(a, rng) for name, a in example.items()} for _ in range(SHUFFLES)],
         "{n} other shapes": list(_other_shapes(example, inputs)),

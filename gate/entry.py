@@ -6,15 +6,14 @@ or function that does not exist stops the run as wrong usage.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-import numpy as np
-
 from gate import data, mil, waivers
 from gate.baseline import Baseline
-from gate.bench import Bench, interface_example, make_samples
+from gate.bench import Array, Bench, interface_example, make_samples
 from gate.candidate import Candidate, computes_float32, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.compress import Compressed, cast_float16, compress
@@ -88,7 +87,7 @@ class Trial:
         except mil.Unsupported as error:
             self.bench = Bench((), "", no_reference=f"The package cannot be run here: {error}.")
 
-    def _make_bench(self, example: dict[str, np.ndarray]) -> Bench:
+    def _make_bench(self, example: dict[str, Array]) -> Bench:
         dataset = self._dataset()
         samples, origin = make_samples(example, self.entry.inputs, dataset)
         reference = reference_for(self.entry, self.around.config, self.source, run_package=self._run_package)
@@ -100,7 +99,7 @@ class Trial:
             samples, origin, answers, reference.kind, dataset=dataset, example=example, references=reference.references
         )
 
-    def _run_package(self, package: Path, samples: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    def _run_package(self, package: Path, samples: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
         return self.around.engine.load(package).predict(samples)
 
     def _dataset(self) -> Dataset | None:
