@@ -49,6 +49,7 @@ class FaultKind(StrEnum):
     USAGE = "usage"
     TOOLCHAIN = "toolchain"
     NO_ANSWER = "no_answer"
+    OURS = "ours"
 
 
 class Failure(Record):
@@ -105,6 +106,7 @@ class ConversionAnswer(Record):
 
     package: str = Field(pattern=r"^package-\d+\.mlpackage$", description="folder in the hand-over")
     source_map: SourceMap = Field(description="where each operation comes from")
+    findings: tuple[Finding, ...] = Field(default=(), max_length=1_000, description="what the conversion warned of")
 
 
 class MetricAnswer(Record):
@@ -196,6 +198,16 @@ def decode(value: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, list):
         return [decode(item, arrays) for item in value]
     return value
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Turn a list of equally keyed rows into lists by key, which travel as one array each where the shapes agree."""
+    return {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
+
+
+def rows(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Undo `columns`; a table whose columns differ in length is refused."""
+    return [dict(zip(table, values)) for values in zip(*table.values(), strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------------- messages
