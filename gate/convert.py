@@ -29,6 +29,7 @@ from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_
 from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
+from torch.jit._trace import TracerWarning
 
 from gate.config import AnyOfDim, Input, Output, RangeDim, State
 from gate.errors import NoAnswer, SourceFault, ToolchainError, UsageError
@@ -46,7 +47,7 @@ TARGETS = {
 }
 COLORS = {"RGB": ct.colorlayout.RGB, "BGR": ct.colorlayout.BGR, "GRAYSCALE": ct.colorlayout.GRAYSCALE}
 WRAPPED = "wrapped"  # where a script module sits in the module that adapts it
-TOOL_FOLDERS = tuple(str(Path(module.__file__).parent) for module in (torch, ct)) + (str(Path(__file__).parent),)
+TOOL_FOLDERS = tuple(str(Path(str(file)).parent) for file in (torch.__file__, ct.__file__, __file__))
 
 
 class ConversionError(SourceFault):
@@ -80,7 +81,7 @@ class InputPlan:
         if self.spec.scale is not None:
             return np.full(self.spec.channels, self.spec.scale)
         if self.spec.mean or self.spec.std:
-            return 1 / (255 * np.asarray(self.spec.std or (1.0,) * self.spec.channels))
+            return np.divide(1, 255 * np.asarray(self.spec.std or (1.0,) * self.spec.channels))
         return np.ones(self.spec.channels)
 
     @property
@@ -158,7 +159,9 @@ def _core_ml_shape(spec: Input, example: tuple[int, ...]) -> Any:
     dims = spec.shape or example
     if any(isinstance(dim, AnyOfDim) for dim in dims):
         return _enumerated(spec, [dim.any_of if isinstance(dim, AnyOfDim) else (dim,) for dim in dims])
-    return tuple(_range_dim(dim, size) if isinstance(dim, RangeDim) else dim for dim, size in zip(dims, example))
+    return tuple(
+        _range_dim(dim, size) if isinstance(dim, RangeDim) else dim for dim, size in zip(dims, example, strict=True)
+    )
 
 
 def _enumerated(spec: Input, sizes: list[tuple[Any, ...]]) -> Any:
@@ -217,8 +220,8 @@ def adapt(module: nn.Module, inputs: Sequence[InputPlan], by_name: bool) -> nn.M
     adapted, forward = copy.copy(module), module.forward
 
     def adapted_forward(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        native = [plan.to_native(value) for plan, value in zip(inputs, values)]
-        result = forward(**{p.name: v for p, v in zip(inputs, native)}) if by_name else forward(*native)
+        native = [plan.to_native(value) for plan, value in zip(inputs, values, strict=True)]
+        result = forward(**{p.name: v for p, v in zip(inputs, native, strict=True)}) if by_name else forward(*native)
         return tuple(tensor for _, tensor in flatten(result))
 
     adapted.forward = adapted_forward
@@ -291,7 +294,7 @@ def _named(values: Mapping[str, Array], name: str) -> Array:
 def _trace(program: TorchProgram) -> tuple[Any, tuple[Finding, ...]]:
     with warnings.catch_warnings(record=True) as caught, torch.no_grad():
         warnings.simplefilter("always")
-        traced = torch.jit.trace(program.adapted, program.example, check_trace=False, strict=False)
+        traced = torch.jit.trace(program.adapted, program.example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     return traced, _baked(caught, program)
 
 
@@ -348,7 +351,7 @@ def _baked(caught: Sequence[warnings.WarningMessage], program: TorchProgram) -> 
     for warning in caught:
         text = str(warning.message)
         branch = "to a Python boolean" in text
-        if issubclass(warning.category, torch.jit.TracerWarning) and (branch or (flexible and "to a Python" in text)):
+        if issubclass(warning.category, TracerWarning) and (branch or (flexible and "to a Python" in text)):
             place = f"{_relative(warning.filename, program.folder)}:{warning.lineno}"
             what = "this condition" if branch else "this size"
             findings[place] = Finding(
@@ -383,7 +386,7 @@ def _options(
     options: dict[str, Any] = {
         "convert_to": "mlprogram",
         "inputs": [plan.core_ml_type() for plan in program.inputs],
-        "outputs": [_output_type(*pair) for pair in zip(program.outputs, program.output_kinds)],
+        "outputs": [_output_type(*pair) for pair in zip(program.outputs, program.output_kinds, strict=True)],
         "minimum_deployment_target": TARGETS[target],
         "compute_precision": _compute_precision(precision, keep_float32),
         "compute_units": ct.ComputeUnit.CPU_ONLY,

@@ -207,7 +207,7 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def rows(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Undo `columns`; a table whose columns differ in length is refused."""
-    return [dict(zip(table, values)) for values in zip(*table.values(), strict=True)]
+    return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------------- messages
@@ -216,7 +216,7 @@ def rows(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def write_message(path: Path, message: Request | Answer, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """Write a message, its arrays first, so that whoever sees the JSON finds both."""
     if arrays:
-        np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]  # numpy's stub misses **arrays
+        np.savez(path.with_suffix(".npz"), **arrays)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(message.model_dump(mode="python"), default=str))
     partial.replace(path)
@@ -274,11 +274,10 @@ def _open_regular(path: Path, most: int) -> io.BufferedReader:
 
 def receive_package(handed: Path, target: Path) -> None:
     """Copy a package out of the worker's reach; refuse links, special files, too many files and too many bytes."""
-    left, files = MAX_PACKAGE_BYTES, 0
+    left = MAX_PACKAGE_BYTES
     target.mkdir(parents=True)
-    for source, relative in _regular_files(handed, Path()):
-        files += 1
-        if files > MAX_PACKAGE_FILES:
+    for count, (source, relative) in enumerate(_regular_files(handed, Path())):
+        if count >= MAX_PACKAGE_FILES:
             raise SourceFault(f"the package holds more than {MAX_PACKAGE_FILES} files")
         left -= _copy(source, target / relative, left)
 

@@ -7,6 +7,7 @@ file system read-only and `.git` covered (`jail`). What is left out: system call
 read elsewhere on the machine; the action therefore runs this inside a container that has neither.
 """
 
+import contextlib
 import functools
 import os
 import pwd
@@ -55,7 +56,10 @@ ENTRY = (
     "from pathlib import Path; from gate import worker; worker.main(Path(sys.argv[2]), *map(int, sys.argv[3:]))"
 )
 PROBE = "import sys; from gate import jail; jail.enter(jail.Cell.from_json(sys.argv[1]))"
-SECRETS_AT_HOME = ".ssh .aws .azure .config .docker .gnupg .kube .netrc .git-credentials .gitconfig .npmrc .pypirc .Xauthority".split()
+SECRETS_AT_HOME = (
+    *(".ssh", ".aws", ".azure", ".config", ".docker", ".gnupg", ".kube", ".netrc", ".git-credentials", ".gitconfig"),
+    *(".npmrc", ".pypirc", ".Xauthority"),
+)
 SOCKETS = (Path("/run"), Path("/var/run"))  # docker.sock answers through any network namespace
 MEMORY_SIGNS = ("bad_alloc", "DefaultCPUAllocator: not enough memory", "MemoryError", "Cannot allocate memory")
 
@@ -179,10 +183,8 @@ class Child:
 
     def ask(self, number: int, what: str) -> None:
         """Wake the worker for request `number` and wait until it has answered; raise what ended it otherwise."""
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it is dead; the wait below says how it died
             os.write(self._request, f"{number}\n".encode())
-        except BrokenPipeError:
-            pass  # it is dead; the wait below says how it died
         started = time.monotonic()
         try:
             self._wait(what)
@@ -258,10 +260,8 @@ class Child:
 
 
 def _kill_group(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _kill_strays(mark: str) -> None:

@@ -29,6 +29,7 @@ from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageE
 from gate.files import is_lfs_pointer
 from gate.policy import Precision, Target
 from gate.protocol import Answer, Failure, FaultKind, Port, Request, Startup, Verb
+from gate.report import Finding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -269,7 +270,7 @@ def _plan_inputs(module: Any, example: Any, specs: Sequence[Input]) -> tuple[tup
     by_name = isinstance(example, Mapping)
     if by_name and specs and {spec.name for spec in specs} != set(tensors):
         raise UsageError(f"inputs: gate.yml names {[s.name for s in specs]}, the example names {list(tensors)}")
-    given = {spec.name: spec for spec in specs} if by_name else dict(zip(tensors, specs))
+    given = {spec.name: spec for spec in specs} if by_name else dict(zip(tensors, specs, strict=False))
     return tuple(_plan_from_example(given.get(name), name, tensor) for name, tensor in tensors.items()), by_name
 
 
@@ -285,7 +286,7 @@ def _named_example(module: Any, example: Any) -> dict[str, Any]:
         example if isinstance(example, Mapping) else list(example) if isinstance(example, tuple | list) else [example]
     )
     if not isinstance(values, Mapping):
-        values = dict(zip(_parameter_names(module, len(values)), values))
+        values = dict(zip(_parameter_names(module, len(values)), values, strict=True))
     for name, value in values.items():
         if not isinstance(value, _torch().Tensor):
             raise SourceFault(f"source.example: input {name} is {type(value).__name__}, expected a tensor")
@@ -329,7 +330,8 @@ def _as_interface(name: str, value: Array, dtype: np.dtype[Any]) -> Array:
 
 def _check_shape(spec: Input, found: tuple[int, ...]) -> None:
     if spec.shape is not None and (
-        len(found) != len(spec.shape) or not all(_allows(dim, size) for dim, size in zip(spec.shape, found))
+        len(found) != len(spec.shape)
+        or not all(_allows(dim, size) for dim, size in zip(spec.shape, found, strict=True))
     ):
         wanted = ", ".join(_shown(dim) for dim in spec.shape)
         raise UsageError(f"inputs.{spec.name}: the example has shape {list(found)}, gate.yml says [{wanted}]")
@@ -378,7 +380,7 @@ def _first_run(startup: Startup, module: Any, plans: Sequence["InputPlan"], by_n
 
     native = [plan.to_native(plan.feed(plan.example)) for plan in plans]
     with calling("source: running the model on its example", Path(startup.folder)), _torch().no_grad():
-        result = module(**{p.name: v for p, v in zip(plans, native)}) if by_name else module(*native)
+        result = module(**{p.name: v for p, v in zip(plans, native, strict=True)}) if by_name else module(*native)
     named = list(flatten(result))
     if not named:
         raise SourceFault("source: the model returned no tensor on its example")
@@ -393,7 +395,7 @@ def _name_outputs(specs: tuple[Output, ...], own: list[str]) -> tuple[Output, ..
     if specs:
         return specs
     default = [f"output_{index}" if len(own) > 1 else "output" for index in range(len(own))]
-    names = [re.sub(r"\W", "_", name) or fallback for name, fallback in zip(own, default)]
+    names = [re.sub(r"\W", "_", name) or fallback for name, fallback in zip(own, default, strict=True)]
     return tuple(Output(name=name) for name in (names if len(set(names)) == len(names) else default))
 
 
@@ -461,7 +463,7 @@ def describe(worker: Worker) -> dict[str, Any]:
     inputs = [Port(name=p.name, shape=p.example.shape, dtype=str(p.example.dtype)) for p in program.inputs]
     outputs = [
         Port(name=o.name, shape=tuple(t.shape), dtype=str(_as_core_ml(t).dtype))
-        for o, t in zip(program.outputs, results)
+        for o, t in zip(program.outputs, results, strict=True)
     ]
     return {
         "inputs": [port.model_dump() for port in inputs],
@@ -495,7 +497,7 @@ def reference(worker: Worker, items: dict[str, list[Array]]) -> dict[str, list[A
     answers = []
     for index, item in enumerate(protocol.rows(items)):
         with calling(f"source: running the model on item {index}", worker.folder):
-            answers.append(dict(zip(names, map(_as_core_ml, program.run(item)))))
+            answers.append(dict(zip(names, map(_as_core_ml, program.run(item)), strict=True)))
     return protocol.columns(answers)
 
 
@@ -515,7 +517,7 @@ def convert(
     from gate import convert as conversion
 
     if worker.startup.source.get("converter"):
-        model, findings = worker.converted, ()
+        model, findings = worker.converted, tuple[Finding, ...]()
         origins = conversion.source_map(model, worker.folder)
     else:
         assert route is not None
@@ -608,7 +610,7 @@ def onnx(worker: Worker, path: str, items: dict[str, list[Array]]) -> dict[str, 
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         names = [port.name for port in session.get_outputs()]
         rows = [session.run(None, _onnx_feed(session, row)) for row in protocol.rows(items)]
-    return protocol.columns([dict(zip(names, row)) for row in rows])
+    return protocol.columns([dict(zip(names, row, strict=True)) for row in rows])
 
 
 ONNX_DTYPES = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(double)": "f8", "tensor(int64)": "i8", "tensor(int32)": "i4", "tensor(bool)": "?", "tensor(uint8)": "u1"}  # fmt: skip
@@ -621,7 +623,7 @@ def _onnx_feed(session: Any, item: Mapping[str, Array]) -> dict[str, Array]:
     if set(names) != set(item):
         if len(names) != len(item) or set(names) & set(item):
             raise UsageError(f"reference.onnx: the twin takes {names}, the package takes {list(item)}")
-        item = dict(zip(names, item.values()))
+        item = dict(zip(names, item.values(), strict=True))
     return {port.name: item[port.name].astype(ONNX_DTYPES.get(port.type, "f4")) for port in ports}
 
 
