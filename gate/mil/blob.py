@@ -12,13 +12,14 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gate.mil.errors import BadPackage
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 HEADER_BYTES = 64
 METADATA = struct.Struct("<IIQQQ")
