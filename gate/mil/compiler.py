@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from gate.mil import numerics
-from gate.mil.errors import BadPackage, OpFailed, UnsupportedOp
+from gate.mil.constants import PLAIN, Constants, annotation, check_shape, only
+from gate.mil.errors import OpFailed, UnsupportedOp
 from gate.mil.numerics import Precision, Rounding
 from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
-from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type, Value
+from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
 
 Settle = Callable[[Any], tuple[Any, ...]]
 Convert = Callable[[Any], Any]
@@ -91,39 +91,24 @@ class Plan:
 Roundings = Callable[[Op], Rounding]
 
 
-def compile_function(function: Function, roundings: Roundings, inputs: Rounding, cache: Cache) -> Plan:
+def compile_function(function: Function, roundings: Roundings, inputs: Rounding, constants: Constants) -> Plan:
     """Compile a function; raise UnsupportedOp that names every op type without a kernel."""
     missing = sorted({op.type for op in function.body.walk() if find(op.type, function.opset) is None})
     if missing:
         raise UnsupportedOp(tuple(missing), f"function {function.name!r} ({function.opset})")
-    compiler = _Compiler(function.opset, roundings, inputs, cache)
+    compiler = _Compiler(function.opset, roundings, inputs, constants)
     body = compiler.block(function.body)
     settles = tuple(_settle_input(v.type, inputs) for v in function.inputs)
     slots = {v.name: compiler.slots[v] for op in function.body.ops for v in op.outputs if v in compiler.slots}
     return Plan(body, compiler.blocks, tuple(compiler.presets), settles, slots)
 
 
-class Cache:
-    """Decoded weights, by constant: shared by all plans of one program."""
-
-    def __init__(self) -> None:
-        self.decoded: dict[Value, Constant] = {}
-        self.tensors: dict[tuple[Constant, bool], Tensor] = {}
-
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
-        """Return a constant as a settled tensor."""
-        key = (constant, rounding.halves(dtype))
-        if key not in self.tensors:
-            self.tensors[key] = numerics.settle(dtype, rounding)(numerics.tensor(constant.array))
-        return self.tensors[key]
-
-
 class _Compiler:
-    def __init__(self, opset: str, roundings: Roundings, inputs: Rounding, cache: Cache) -> None:
+    def __init__(self, opset: str, roundings: Roundings, inputs: Rounding, constants: Constants) -> None:
         self.opset = opset
         self.roundings = roundings
         self.inputs = inputs
-        self.cache = cache
+        self.constants = constants
         self.slots: dict[Argument, int] = {}
         self.presets: list[Any] = []
         self.blocks: dict[Block, Body] = {}
@@ -134,17 +119,14 @@ class _Compiler:
         steps = []
         for op in block.ops:
             if op.type.startswith("constexpr_"):
-                self.fold(op)
+                self.constants.fold(op, self.opset)
             else:
                 steps.append(self.step(op))
-        outputs = tuple(self.slot(self.known(v)) for v in block.outputs)
+        outputs = tuple(self.slot(self.constants.resolve(v)) for v in block.outputs)
         return Body(inputs, _free(steps, {*outputs}, self.own(block, inputs), self.blocks), outputs)
 
     def own(self, block: Block, inputs: Iterable[int]) -> set[int]:
         return {*inputs, *(self.slots[v] for op in block.ops for v in op.outputs if v in self.slots)}
-
-    def known(self, argument: Argument) -> Argument:
-        return self.cache.decoded.get(argument, argument) if isinstance(argument, Value) else argument
 
     def slot(self, argument: Argument) -> int:
         if argument not in self.slots:
@@ -155,29 +137,11 @@ class _Compiler:
     def preset(self, argument: Argument) -> Any:
         return self.constant(argument, "Tensor", self.inputs) if isinstance(argument, Constant) else None
 
-    def fold(self, op: Op) -> None:
-        if all(value in self.cache.decoded for value in op.outputs):
-            return
-        kernel = self.kernel(op)
-        inputs = {}
-        for name, arguments in op.inputs.items():
-            constant = self.known(_only(op, name, arguments))
-            if not isinstance(constant, Constant):
-                raise BadPackage(f"{op.type} {op.name!r}: {name} is {constant.name!r}, which is not a constant")
-            inputs[name] = PLAIN[_annotation(kernel, op, name)](constant.array)
-        try:
-            arrays = kernel.function(**inputs)
-        except (ValueError, TypeError, IndexError, KeyError) as error:
-            raise BadPackage(f"{op.type} {op.name!r}: can't be decoded ({error})") from error
-        for value, array in zip(op.outputs, arrays if isinstance(arrays, tuple) else (arrays,), strict=True):
-            _check_shape(op, value.type, array.shape)
-            self.cache.decoded[value] = Constant(value.name, value.type, array)
-
-    def constant(self, constant: Constant, annotation: str, rounding: Rounding) -> Any:
+    def constant(self, constant: Constant, form: str, rounding: Rounding) -> Any:
         kind = constant.type
-        if annotation in ("Tensor", "Any") and isinstance(kind, TensorType) and kind.dtype != "string":
-            return self.cache.tensor(constant, kind.dtype, rounding)
-        return PLAIN[annotation](constant.array)
+        if form in ("Tensor", "Any") and isinstance(kind, TensorType) and kind.dtype != "string":
+            return self.constants.tensor(constant, kind.dtype, rounding)
+        return PLAIN[form](constant.array)
 
     def kernel(self, op: Op) -> Kernel:
         kernel = find(op.type, self.opset)
@@ -190,19 +154,19 @@ class _Compiler:
         constants: dict[str, Any] = {}
         reads: list[Read] = []
         for name, arguments in op.inputs.items():
-            annotation = _annotation(kernel, op, name)
-            known = tuple(self.known(a) for a in arguments)
+            form = annotation(kernel, op, name)
+            known = tuple(self.constants.resolve(a) for a in arguments)
             convert = numerics.half if rounding.as_half else None
-            if annotation == "Tensors":
+            if form == "Tensors":
                 reads.append((name, tuple(self.slot(a) for a in known), convert and _each(convert)))
                 continue
-            argument = _only(op, name, known)
+            argument = only(op, name, known)
             if isinstance(argument, Constant):
-                constants[name] = self.constant(argument, annotation, rounding)
-            elif annotation == "Tensor":
+                constants[name] = self.constant(argument, form, rounding)
+            elif form == "Tensor":
                 reads.append((name, self.slot(argument), convert and _floats(convert)))
             else:
-                reads.append((name, self.slot(argument), COMPUTED.get(annotation)))
+                reads.append((name, self.slot(argument), COMPUTED.get(form)))
         for block in op.blocks:
             self.blocks[block] = self.block(block)
         settle = self.settle(op, kernel, rounding)
@@ -233,7 +197,7 @@ def _single(op: Op, settle: Convert, kind: TensorType) -> Settle:
     def settled(result: Any) -> tuple[Any, ...]:
         value = settle(result)
         if value.shape != exact:
-            _check_shape(op, kind, tuple(value.shape))
+            check_shape(op, kind, tuple(value.shape))
         return (value,)
 
     return settled
@@ -247,7 +211,7 @@ def _several(op: Op, settles: tuple[Convert | None, ...], types: tuple[Type, ...
         values = tuple(r if s is None else s(r) for r, s in zip(results, settles, strict=True))
         for value, kind in zip(values, types, strict=True):
             if isinstance(value, Tensor):
-                _check_shape(op, kind, tuple(value.shape))
+                check_shape(op, kind, tuple(value.shape))
         return values
 
     return settled
@@ -272,14 +236,6 @@ def _floats(convert: Convert) -> Convert:
     return lambda value: convert(value) if value.is_floating_point() else value
 
 
-def _check_shape(op: Op, kind: Type, found: tuple[int, ...]) -> None:
-    """Compare with the declared shape: broadcasting hides mistakes."""
-    if not isinstance(kind, TensorType) or kind.shape is None:
-        return
-    if len(found) != len(kind.shape) or any(d is not None and d != f for d, f in zip(kind.shape, found, strict=True)):
-        raise OpFailed(f"{op.type} {op.name!r}: the result has shape {found}, the program declares {kind}")
-
-
 def _free(steps: list[Step], kept: set[int], own: set[int], blocks: Mapping[Block, Body]) -> tuple[Step, ...]:
     """Let each step drop the block's own values that nothing after it reads."""
     freed, seen = [], set(kept)
@@ -300,27 +256,6 @@ def _touched(step: Step, blocks: Mapping[Block, Body]) -> set[int]:
     return slots
 
 
-def _only(op: Op, name: str, arguments: tuple[Argument, ...]) -> Argument:
-    if len(arguments) != 1:
-        raise BadPackage(f"{op.type} {op.name!r}: {name} has {len(arguments)} values, expected one")
-    return arguments[0]
-
-
-def _annotation(kernel: Kernel, op: Op, name: str) -> str:
-    if name not in kernel.parameters:
-        raise BadPackage(f"{op.type} {op.name!r}: no parameter {name!r}; it has {', '.join(kernel.parameters)}")
-    return kernel.parameters[name]
-
-
-def _list(array: Any) -> list[Any]:
-    return [] if array is None else np.asarray(array).reshape(-1).tolist()
-
-
-PLAIN: dict[str, Convert] = {
-    **dict.fromkeys(("int", "float", "bool", "str"), lambda a: np.asarray(a).item()),
-    **dict.fromkeys(("Ints", "Floats", "Bools", "Strings", "Any"), _list),
-    "Array": lambda a: a,
-}
 HARSH = (Precision.NARROW, Precision.ACCUMULATE16)
 COMPUTED: dict[str, Convert] = {
     **dict.fromkeys(("int", "float", "bool"), lambda t: t.item()),

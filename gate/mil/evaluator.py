@@ -18,7 +18,8 @@ from torch import Tensor
 from gate.mil import ops as ops  # registers the kernels
 from gate.mil.batch import run_batch
 from gate.mil.blob import Array
-from gate.mil.compiler import Body, Cache, Plan, Roundings, Step, compile_function
+from gate.mil.compiler import Body, Plan, Roundings, Step, compile_function
+from gate.mil.constants import Constants
 from gate.mil.errors import BadInput, MilError, OpFailed
 from gate.mil.features import Feature, read_features
 from gate.mil.numerics import Precision, Rounding, array, tensor
@@ -100,14 +101,14 @@ class Evaluator:
         program: Program,
         precision: Precise = Precision.DECLARED,
         function: str | None = None,
-        cache: Cache | None = None,
+        constants: Constants | None = None,
     ) -> None:
         self.program = program
         self.function = program.function(function)
-        self.cache = cache or Cache()
+        self.constants = constants or Constants()
         self.features = read_features(program, self.function)
         boundary = Rounding() if callable(precision) else _rounding(precision)
-        self.plan = compile_function(self.function, _roundings(precision), boundary, self.cache)
+        self.plan = compile_function(self.function, _roundings(precision), boundary, self.constants)
         self._pruned = lru_cache(maxsize=64)(self.plan.pruned)
 
     @property
@@ -122,7 +123,7 @@ class Evaluator:
 
     def at(self, precision: Precise) -> Evaluator:
         """Return the same function under another precision; decoded weights are shared."""
-        return Evaluator(self.program, precision, self.function.name, self.cache)
+        return Evaluator(self.program, precision, self.function.name, self.constants)
 
     def make_state(self) -> ModelState:
         """Return fresh states, all zeros."""

@@ -100,6 +100,15 @@ class Constant:
             return np.ascontiguousarray(self.array).view(np.uint8).reshape(-1)
         return self.file.read(self.offset).data
 
+    @property
+    def stored_bytes(self) -> int:
+        """Return how many bytes it takes in the package."""
+        if self.file is not None:
+            return self.file.read(self.offset).data.size
+        if isinstance(self.type, TensorType) and self.type.dtype in BITS:
+            return packed_bytes(self.type.dtype, _count(self.type, self.name))
+        return 0
+
 
 Argument = Value | Constant
 
