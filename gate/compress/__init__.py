@@ -109,7 +109,9 @@ def _refuse_unknown_chain(policy: Policy) -> None:
     kinds = tuple(step.kind for step in policy.steps)
     if len(kinds) > 1 and kinds not in CHAINS:
         known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
-        raise PolicyError(f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}")
+        raise PolicyError(
+            f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
+        )
 
 
 def _carrying(package: Path, policy: Policy, scratch: Path) -> Path:
@@ -153,7 +155,9 @@ class _Store:
         with ThreadPoolExecutor(self.jobs) as pool:
             keys = dict(zip(tasks, pool.map(Task.key, tasks.values()), strict=True))
             unique = {keys[name]: (name, task) for name, task in tasks.items()}
-            found = dict(zip(unique, pool.map(self._read, *zip(*((k, t) for k, (_, t) in unique.items()))), strict=True))
+            found = dict(
+                zip(unique, pool.map(self._read, *zip(*((k, t) for k, (_, t) in unique.items()))), strict=True)
+            )
         missing = [key for key, result in found.items() if result is None]
         found |= self._compute({key: unique[key] for key in missing}, workers)
         self.computed, self.reused = len(missing), len(unique) - len(missing)

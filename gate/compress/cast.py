@@ -14,7 +14,12 @@ def cast_float16(package: Path, out: Path) -> Path:
     """Write a float32 package as float16; inputs and outputs keep the types that the app knows."""
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-    names = ("common::add_fp16_cast", "common::cast_optimization", "common::const_elimination", "common::dead_code_elimination")
+    names = (
+        "common::add_fp16_cast",
+        "common::cast_optimization",
+        "common::const_elimination",
+        "common::dead_code_elimination",
+    )
     return _rewritten(package, [PASS_REGISTRY[name] for name in names], 0, out)
 
 

@@ -135,5 +135,7 @@ def _tensor(data: Array, dtype: str, shape: Sequence[int]) -> Tensor:
     if data.dtype != np.uint8 or data.ndim != 1 or dtype not in BITS:
         raise ValueError(f"a part must be bytes of a known type, found {data.dtype} as {dtype}")
     if data.size != packed_bytes(dtype, math.prod(shape)):
-        raise ValueError(f"{dtype}{tuple(shape)} needs {packed_bytes(dtype, math.prod(shape))} bytes, found {data.size}")
+        raise ValueError(
+            f"{dtype}{tuple(shape)} needs {packed_bytes(dtype, math.prod(shape))} bytes, found {data.size}"
+        )
     return Tensor(dtype, tuple(shape), data)

@@ -216,9 +216,7 @@ def _older(encoded: Encoded) -> tuple[str, dict[str, "Tensor | str"]]:
 Output = tuple[str, int, tuple[int, ...]]
 
 
-def _modern(
-    encoded: Encoded, name: str, dtype: int
-) -> Iterator[tuple[str, dict[str, "Tensor | str"], list[Output]]]:
+def _modern(encoded: Encoded, name: str, dtype: int) -> Iterator[tuple[str, dict[str, "Tensor | str"], list[Output]]]:
     """Yield (op, parameters, outputs) from iOS18 on; joint forms are two ops in a chain."""
     from coremltools.proto import MIL_pb2
 
@@ -302,4 +300,3 @@ def _squeezed(tensor: Tensor) -> Tensor:
 def _as_bytes(tensor: Tensor) -> Tensor:
     """View packed elements as the bytes that hold them."""
     return Tensor("uint8", (tensor.data.size,), tensor.data)
-

@@ -195,8 +195,6 @@ def _wanted(weight: Weight, consumer: Consumer, policy: Policy, step: Step) -> A
     """Ask the policy; an override names an op or a weight, and the first that matches either counts."""
     for override in policy.overrides:
         for name in (consumer.op_name, weight.name):
-            if override.matches(
-                op_type=consumer.op_type, name=name, layer=consumer.layer, elements=weight.elements
-            ):
+            if override.matches(op_type=consumer.op_type, name=name, layer=consumer.layer, elements=weight.elements):
                 return override.apply(step.action)
     return step.action
