@@ -5,9 +5,11 @@ Sentences and marks are made here, once for all views; strings that came from ou
 view escapes them for itself.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from gate.render.escape import clip
 from gate.render.figures import NONE, Figures, figures, is_size, write
 from gate.report import (
     Basis,
@@ -52,6 +54,7 @@ QUESTIONS = {
     CheckName.LATENCY: "Is it fast enough?",
     CheckName.APP_SIZE: "Are all models together small enough?",
 }
+SAID = {Outcome.PASS: "yes", Outcome.FAIL: "no"}  # where an answer has no number
 FAILURES = {
     CheckName.FEASIBILITY: "cannot be converted to Core ML",
     CheckName.FIDELITY: "computes something else once it is converted",
@@ -130,13 +133,18 @@ def unsettled(report: Report) -> tuple[Answer, ...]:
 def headline(report: Report) -> Headline:
     """Return verdict, cause and remedy: three sentences for someone who reads nothing else."""
     if not report.models and not report.app.results:
-        return Headline("✓ No model is concerned by this change", "Nothing was judged.", "Nothing to do.")
+        return _clipped("✓ No model is concerned by this change", "Nothing was judged.", "Nothing to do.")
     if report.outcome is Outcome.PASS:
-        return Headline(_passed(report), _key_figures(report), _after_a_pass(report))
+        return _clipped(_passed(report), _key_figures(report), _after_a_pass(report))
     worst, *others = unsettled(report)
     sentence = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
     remedy = f"{_sentence(_remedy(report, worst))}{_blocking(report)}"
-    return Headline(_capital_after_mark(sentence), _cause(worst), remedy)
+    return _clipped(_capital_after_mark(sentence), _cause(worst), remedy)
+
+
+def _clipped(*lines: str) -> Headline:
+    """A headline is three short lines of visible characters, whatever the names in it."""
+    return Headline(*map(clip, lines))
 
 
 def _passed(report: Report) -> str:
@@ -220,9 +228,14 @@ def _growth(m: Measurement) -> str:
 
 
 def _remedy(report: Report, answer: Answer) -> str:
-    return (
-        _explored_cure(report, answer) or answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
-    )
+    said = answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
+    return _explored_cure(report, answer) or _capital(said)
+
+
+def _capital(sentence: str) -> str:
+    """Begin with a capital where a plain word comes first; a file or policy keeps its letters."""
+    first = sentence.split(" ", 1)[0]
+    return f"{first.capitalize()}{sentence[len(first) :]}" if re.fullmatch("[a-z]+", first) else sentence
 
 
 def _advice(answer: Answer) -> str:
@@ -279,6 +292,11 @@ def accuracy_words(candidate: Candidate) -> str:
         (f for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice and (f := _deciding(r))), None
     )
     return f"{figure.name.replace('_', ' ')} {figures(figure).value}" if figure else ""
+
+
+def accuracy_value(candidate: Candidate) -> str:
+    """Write the same for a column that is called accuracy."""
+    return accuracy_words(candidate).removeprefix("accuracy ")
 
 
 def _blocking(report: Report) -> str:
@@ -347,12 +365,17 @@ def _circumstances(result: Result, several_environments: bool) -> str:
 
 def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> str:
     if figure is None or shown is None:
-        return "identical" if result.identical else NONE
+        return "identical" if result.identical else SAID.get(effective(result), NONE)
     value = "identical" if result.identical and figure.value == 0 else shown.value
     interval = f" ({shown.interval})" if shown.interval and _needs_interval(result, figure) else ""
     basis = f" ({BASES[result.basis]})" if result.basis in BASES else ""
-    label = "" if result.check.value in figure.name or is_size(figure) else f"{figure.name.replace('_', ' ')} "
-    return f"{label}{value}{interval}{basis}"
+    return f"{_label(result, figure)}{value}{interval}{basis}"
+
+
+def _label(result: Result, m: Measurement) -> str:
+    """Name a number unless the question has named it: `fidelity_error` of `fidelity` is an error."""
+    name = m.name.replace(result.check.value, "").replace("_", " ").strip()
+    return f"{name} " if name and not is_size(m) else ""
 
 
 def _needs_interval(result: Result, m: Measurement) -> bool:
@@ -426,7 +449,7 @@ def problems(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(effective(a.result)),
-            f"{a.model.name if a.model else 'app'} · {QUESTIONS[a.result.check]}",
+            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
             " ".join(part for part in (_sentence(a.result.message), _sentence(_remedy(report, a))) if part),
         )
         for a in unsettled(report)[1:]
@@ -438,7 +461,7 @@ def waivers(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(Outcome.PASS, waived=True),
-            f"{a.model.name if a.model else 'app'} · {QUESTIONS[a.result.check]}",
+            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
             f"{_sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {_sentence(w.reason)}",
         )
         for a in answers(report)
@@ -456,7 +479,7 @@ def not_run(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(Outcome.NOT_RUN),
-            QUESTIONS[check] if len(names) == everyone > 1 else f"{', '.join(names)} · {QUESTIONS[check]}",
+            QUESTIONS[check] if len(names) == everyone > 1 else f"{', '.join(names)}: {QUESTIONS[check]}",
             _sentence(reason),
         )
         for (check, reason), names in found.items()
@@ -494,7 +517,7 @@ def _option(candidate: Candidate) -> Option:
         summary=candidate.summary,
         size=write(bytes_, Unit.BYTES) if bytes_ is not None else NONE,
         bytes=bytes_,
-        accuracy=accuracy_words(candidate) or NONE,
+        accuracy=accuracy_value(candidate) or NONE,
         outcome=outcome,
         mark=mark(outcome),
         why=_sentence(worst.message) if worst else "",
