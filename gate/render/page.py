@@ -128,6 +128,8 @@ class Page:
     unproven: tuple[str, ...]
     explored: tuple[Explored, ...]
     dossiers: tuple[Dossier, ...]
+    commit: str
+    base_commit: str
     footer: tuple[str, ...]
     left_out: str
 
@@ -151,6 +153,8 @@ def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -
         unproven=words.unproven(report),
         explored=tuple(explored(model) for model in models if len(model.candidates) > 1) if room.explored else (),
         dossiers=tuple(dossier(model, room) for model in models) if room.engineers else (),
+        commit=(report.run.commit or "")[:SHORT_DIGEST],
+        base_commit=(report.run.base_commit or "")[:SHORT_DIGEST],
         footer=tuple(footer(report)),
         left_out=f"Left out, to fit GitHub's limit: {'; '.join(given_up)}." if given_up else "",
     )
@@ -259,11 +263,8 @@ def numbers(results: tuple[Result, ...]) -> Iterator[Number]:
 
 
 def footer(report: Report) -> Iterator[str]:
-    """Name the circumstances: commits, configuration, time, versions."""
+    """Name the circumstances: configuration, time, sandbox, versions, machines."""
     run = report.run
-    if run.commit:
-        base = f" (base {run.base_commit[:SHORT_DIGEST]})" if run.base_commit else ""
-        yield f"commit {run.commit[:SHORT_DIGEST]}{base}"
     yield f"{run.config} from {run.config_from}"
     if run.started:
         took = f", {duration(run.seconds)}" if run.seconds else ""
@@ -271,7 +272,7 @@ def footer(report: Report) -> Iterator[str]:
     yield f"sandbox: {run.sandbox}"
     if run.tools:
         yield ", ".join(f"{name} {version}" for name, version in sorted(run.tools.items()))
-    yield from map(words.environment_words, words.environments(report))
+    yield from (words.environment_words(e) for e in words.environments(report) if e.engine != "static")
 
 
 def _moment(started: str) -> str:
