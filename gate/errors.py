@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong, and which exit code says so.
+
+GateError                 70  our own fault unless a subclass says otherwise
+├── UsageError             2  the command line, a path, a function that does not exist
+│   ├── ConfigError        2  gate.yml or waivers.yml does not fit its schema
+│   └── PolicyError        2  a policy does not fit its schema, or the deployment target cannot carry it
+├── NoAnswer               3  infrastructure or toolchain: time-out, memory limit, kill, missing platform
+│   └── ToolchainError     3  coremltools, torch or numpy failed in a way that is not the model's fault
+└── SourceFault            1  the team's own code fails the same way every time: it becomes `feasibility: fail`
+
+Every message says where, what was found, what was expected and what to do.
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    PASS = 0
+    FAIL = 1
+    USAGE = 2
+    NO_ANSWER = 3
+    CRASH = 70
+
+
+class GateError(Exception):
+    """Base of all errors that we raise on purpose."""
+
+    exit_code: Exit = Exit.CRASH
+
+
+class UsageError(GateError):
+    """What was asked for cannot be done as written."""
+
+    exit_code = Exit.USAGE
+
+
+class ConfigError(UsageError):
+    """gate.yml or waivers.yml does not fit its schema."""
+
+
+class PolicyError(UsageError):
+    """A policy does not fit its schema, or the model's deployment target cannot carry it."""
+
+
+class NoAnswer(GateError):
+    """No answer could be had here; trying again elsewhere may give one."""
+
+    exit_code = Exit.NO_ANSWER
+
+
+class ToolchainError(NoAnswer):
+    """A tool beneath us failed in a way that says nothing about the model."""
+
+
+class SourceFault(GateError):
+    """The team's own code fails, deterministically: an exception, `sys.exit`, a wrong return value."""
+
+    exit_code = Exit.FAIL
