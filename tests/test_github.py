@@ -14,7 +14,7 @@ from gate import github
 from gate.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).parent / "action"))
-from fake_github import BOT, TOKEN, FakeGitHub  # noqa: E402
+from fake_github import BOT, TOKEN, FakeGitHub
 
 REPOSITORY, NUMBER = "team/app", 7
 HEAD = "c" * 40
