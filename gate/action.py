@@ -47,6 +47,7 @@ LOG_BYTES = 4_000_000
 LINE_BYTES = 16_000
 TAIL_LINES = 40
 TAIL_CHARACTERS = 4_000
+NOBODY = 65534
 LOCAL_IMAGE = "coreml-gate:local"
 
 ACTION = Path(__file__).resolve().parent.parent
@@ -151,7 +152,7 @@ def _choice(environ: Mapping[str, str], name: str, kind: type[E], default: E | N
 
 def _image(environ: Mapping[str, str]) -> str:
     text = _text(environ, "image")
-    if text and not re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", text):
+    if text and not re.fullmatch(r"\w[\w./:-]*@sha256:[0-9a-f]{64}", text):
         raise UsageError(f"input image: found {text!r}, expected a name with its digest: name@sha256:…")
     return text
 
@@ -345,7 +346,7 @@ def _sandbox(runtime: Runtime, environ: Mapping[str, str]) -> Sandbox:
 
 
 def _succeeds(arguments: list[str], environ: Mapping[str, str]) -> bool:
-    if shutil.which(arguments[0]) is None:
+    if shutil.which(arguments[0], path=environ.get("PATH")) is None:
         return False
     quiet = subprocess.DEVNULL
     return not subprocess.run(
@@ -423,6 +424,8 @@ class Apart:
 def _apart(plan: Plan, work: Path, arguments: list[str]) -> Apart:
     match plan.sandbox:
         case Sandbox.CONTAINER:
+            if os.getuid() == 0:
+                os.chown(work / "out", NOBODY, NOBODY)
             return in_container(plan, work, arguments, os.getuid(), os.getgid(), _memory_bytes())
         case Sandbox.NAMESPACES:
             return in_namespaces(plan, work, arguments, _python_paths())
@@ -434,7 +437,7 @@ def _apart(plan: Plan, work: Path, arguments: list[str]) -> Apart:
 def in_container(plan: Plan, work: Path, arguments: list[str], uid: int, gid: int, memory_bytes: int) -> Apart:
     """Wrap `gate check` in our own `docker run`. A root runner hands over to nobody; the image has no other user."""
     name = f"coreml-gate-{work.name}"
-    user = f"{uid}:{gid}" if uid else "65534:65534"
+    user = f"{uid}:{gid}" if uid else f"{NOBODY}:{NOBODY}"
     told = [f"--env={key}={value}" for key, value in child_environment(plan, Path("/gate")).items()]
     limits = ["--pids-limit=1024", f"--memory={memory_bytes}", f"--memory-swap={memory_bytes}", "--ulimit=core=0"]
     closed = ["--network=none", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", f"--user={user}"]
