@@ -8,7 +8,7 @@ from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed, Unsupporte
 __all__ = ["BadInput", "BadPackage", "MilError", "OpFailed", "Unsupported", "UnsupportedOp", "load"]
 
 
-def load(model: Any, *, precision: str = "declared", function: str | None = None) -> Any:
+def load(model: Any, *, precision: Any = "declared", function: str | None = None) -> Any:
     """Load a path to a package, or a `coremltools.models.MLModel`; see `gate.mil.evaluator.Evaluator`."""
     from gate.mil.evaluator import load as load_evaluator
 

@@ -12,13 +12,14 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gate.mil.errors import BadPackage
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 HEADER_BYTES = 64
 METADATA = struct.Struct("<IIQQQ")
@@ -45,9 +46,25 @@ STORED = {
 }
 
 BITS = {
-    **{"bool": 8, "uint1": 1, "uint2": 2, "uint3": 3, "uint4": 4, "int4": 4, "uint6": 6, "uint8": 8, "int8": 8},
-    **{"float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float32": 32, "int32": 32, "uint32": 32},
-    **{"float64": 64, "int64": 64, "uint64": 64},
+    "bool": 8,
+    "uint1": 1,
+    "uint2": 2,
+    "uint3": 3,
+    "uint4": 4,
+    "int4": 4,
+    "uint6": 6,
+    "uint8": 8,
+    "int8": 8,
+    "float16": 16,
+    "bfloat16": 16,
+    "int16": 16,
+    "uint16": 16,
+    "float32": 32,
+    "int32": 32,
+    "uint32": 32,
+    "float64": 64,
+    "int64": 64,
+    "uint64": 64,
 }
 
 

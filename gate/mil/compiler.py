@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from gate.mil import numerics
-from gate.mil.errors import BadPackage, OpFailed, UnsupportedOp
-from gate.mil.numerics import Precision
-from gate.mil.ops.registry import Kernel, find
-from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type, Value
+from gate.mil.constants import PLAIN, Constants, annotation, check_shape, only
+from gate.mil.errors import OpFailed, UnsupportedOp
+from gate.mil.numerics import Precision, Rounding
+from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
+from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
 
 Settle = Callable[[Any], tuple[Any, ...]]
 Convert = Callable[[Any], Any]
@@ -70,27 +70,48 @@ class Plan:
     blocks: Mapping[Block, Body]
     presets: tuple[Any, ...]
     settle_inputs: tuple[Callable[[Tensor], Tensor], ...]
+    slots: Mapping[str, int]
+
+    def pruned(self, given: frozenset[str], wanted: frozenset[str]) -> Body:
+        """Return the steps that are still needed when some values are given, and keep the wanted ones."""
+        known = {self.slots[name] for name in given}
+        needed = {*self.body.outputs, *(self.slots[name] for name in wanted)}
+        steps = []
+        for step in reversed(self.body.steps):
+            if step.outputs and not (needed - known) & set(step.outputs):
+                continue
+            steps.append(replace(step, frees=()))
+            needed |= _touched(step, self.blocks)
+        steps.reverse()
+        own = {*self.body.inputs, *self.slots.values()}
+        kept = {*self.body.outputs, *(self.slots[name] for name in wanted)}
+        return Body(self.body.inputs, _free(steps, kept, own, self.blocks), self.body.outputs)
 
 
-def compile_function(function: Function, precision: Precision) -> Plan:
+Roundings = Callable[[Op], Rounding]
+
+
+def compile_function(function: Function, roundings: Roundings, inputs: Rounding, constants: Constants) -> Plan:
     """Compile a function; raise UnsupportedOp that names every op type without a kernel."""
     missing = sorted({op.type for op in function.body.walk() if find(op.type, function.opset) is None})
     if missing:
         raise UnsupportedOp(tuple(missing), f"function {function.name!r} ({function.opset})")
-    compiler = _Compiler(function.opset, precision)
+    compiler = _Compiler(function.opset, roundings, inputs, constants)
     body = compiler.block(function.body)
-    inputs = tuple(_settle_input(v.type, precision) for v in function.inputs)
-    return Plan(body, compiler.blocks, tuple(compiler.presets), inputs)
+    settles = tuple(_settle_input(v.type, inputs) for v in function.inputs)
+    slots = {v.name: compiler.slots[v] for op in function.body.ops for v in op.outputs if v in compiler.slots}
+    return Plan(body, compiler.blocks, tuple(compiler.presets), settles, slots)
 
 
 class _Compiler:
-    def __init__(self, opset: str, precision: Precision) -> None:
+    def __init__(self, opset: str, roundings: Roundings, inputs: Rounding, constants: Constants) -> None:
         self.opset = opset
-        self.precision = precision
+        self.roundings = roundings
+        self.inputs = inputs
+        self.constants = constants
         self.slots: dict[Argument, int] = {}
         self.presets: list[Any] = []
         self.blocks: dict[Block, Body] = {}
-        self.folded: dict[Value, Constant] = {}
 
     def block(self, block: Block) -> Body:
         """Compile a block; what is decoded from constants alone becomes a constant."""
@@ -98,44 +119,29 @@ class _Compiler:
         steps = []
         for op in block.ops:
             if op.type.startswith("constexpr_"):
-                self.fold(op)
+                self.constants.fold(op, self.opset)
             else:
                 steps.append(self.step(op))
-        outputs = tuple(self.slot(self.known(v)) for v in block.outputs)
-        return Body(inputs, _free(steps, kept={*inputs, *outputs}, own=self.own(block, inputs)), outputs)
+        outputs = tuple(self.slot(self.constants.resolve(v)) for v in block.outputs)
+        return Body(inputs, _free(steps, {*outputs}, self.own(block, inputs), self.blocks), outputs)
 
     def own(self, block: Block, inputs: Iterable[int]) -> set[int]:
         return {*inputs, *(self.slots[v] for op in block.ops for v in op.outputs if v in self.slots)}
 
-    def known(self, argument: Argument) -> Argument:
-        return self.folded.get(argument, argument) if isinstance(argument, Value) else argument
-
     def slot(self, argument: Argument) -> int:
         if argument not in self.slots:
             self.slots[argument] = len(self.presets)
-            self.presets.append(self.constant(argument, "Tensor") if isinstance(argument, Constant) else None)
+            self.presets.append(self.preset(argument))
         return self.slots[argument]
 
-    def fold(self, op: Op) -> None:
-        kernel = self.kernel(op)
-        inputs = {}
-        for name, arguments in op.inputs.items():
-            constant = self.known(_only(op, name, arguments))
-            if not isinstance(constant, Constant):
-                raise BadPackage(f"{op.type} {op.name!r}: {name} is {constant.name!r}, which is not a constant")
-            inputs[name] = self.constant(constant, _annotation(kernel, op, name))
-        try:
-            arrays = kernel.function(**inputs)
-        except (ValueError, TypeError, IndexError, KeyError) as error:
-            raise BadPackage(f"{op.type} {op.name!r}: can't be decoded ({error})") from error
-        for value, array in zip(op.outputs, arrays if isinstance(arrays, tuple) else (arrays,), strict=True):
-            _check_shape(op, value.type, array.shape)
-            self.folded[value] = Constant(value.name, value.type, array)
+    def preset(self, argument: Argument) -> Any:
+        return self.constant(argument, "Tensor", self.inputs) if isinstance(argument, Constant) else None
 
-    def constant(self, constant: Constant, annotation: str) -> Any:
-        if annotation in ("Tensor", "Tensors", "Any") and isinstance(constant.type, TensorType) and constant.type.dtype != "string":
-            return numerics.settle(constant.type.dtype, self.precision)(numerics.tensor(constant.array))
-        return PLAIN[annotation](constant.array)
+    def constant(self, constant: Constant, form: str, rounding: Rounding) -> Any:
+        kind = constant.type
+        if form in ("Tensor", "Any") and isinstance(kind, TensorType) and kind.dtype != "string":
+            return self.constants.tensor(constant, kind.dtype, rounding)
+        return PLAIN[form](constant.array)
 
     def kernel(self, op: Op) -> Kernel:
         kernel = find(op.type, self.opset)
@@ -143,29 +149,42 @@ class _Compiler:
         return kernel
 
     def step(self, op: Op) -> Step:
-        kernel = self.kernel(op)
-        constants, reads = {}, []
+        rounding = self.roundings(op)
+        kernel = self.refined(op, rounding)
+        constants: dict[str, Any] = {}
+        reads: list[Read] = []
         for name, arguments in op.inputs.items():
-            annotation = _annotation(kernel, op, name)
-            known = tuple(self.known(a) for a in arguments)
-            if annotation == "Tensors":
-                reads.append((name, tuple(self.slot(a) for a in known), None))
+            form = annotation(kernel, op, name)
+            known = tuple(self.constants.resolve(a) for a in arguments)
+            convert = numerics.half if rounding.as_half else None
+            if form == "Tensors":
+                reads.append((name, tuple(self.slot(a) for a in known), convert and _each(convert)))
                 continue
-            argument = _only(op, name, known)
+            argument = only(op, name, known)
             if isinstance(argument, Constant):
-                constants[name] = self.constant(argument, annotation)
+                constants[name] = self.constant(argument, form, rounding)
+            elif form == "Tensor":
+                reads.append((name, self.slot(argument), convert and _floats(convert)))
             else:
-                reads.append((name, self.slot(argument), COMPUTED.get(annotation)))
+                reads.append((name, self.slot(argument), COMPUTED.get(form)))
         for block in op.blocks:
             self.blocks[block] = self.block(block)
-        settle = self.settle(op, kernel)
+        settle = self.settle(op, kernel, rounding)
         outputs = tuple(self.slot(v) for v in op.outputs)
         return Step(op, kernel.function, constants, tuple(reads), kernel.context, settle, outputs, (), kernel.batch)
 
-    def settle(self, op: Op, kernel: Kernel) -> Settle:
+    def refined(self, op: Op, rounding: Rounding) -> Kernel:
+        """Return the kernel, or its harsher variant where the results are rounded to float16."""
+        plain = self.kernel(op)
+        if not any(isinstance(v.type, TensorType) and rounding.halves(v.type.dtype) for v in op.outputs):
+            return plain
+        harsher = NARROW.get(op.type, plain) if rounding.precision in HARSH else plain
+        return ACCUMULATE16.get(op.type, harsher) if rounding.precision is Precision.ACCUMULATE16 else harsher
+
+    def settle(self, op: Op, kernel: Kernel, rounding: Rounding) -> Settle:
         """Return what makes a kernel's result values of the declared types, and checks their shapes."""
         types = tuple(v.type for v in op.outputs)
-        settles = tuple(_settle(t, self.precision, kernel.exact) for t in types)
+        settles = tuple(_settle(t, rounding, kernel.exact) for t in types)
         if len(types) == 1 and settles[0] is not None and isinstance(types[0], TensorType):
             return _single(op, settles[0], types[0])
         return _several(op, settles, types)
@@ -178,7 +197,7 @@ def _single(op: Op, settle: Convert, kind: TensorType) -> Settle:
     def settled(result: Any) -> tuple[Any, ...]:
         value = settle(result)
         if value.shape != exact:
-            _check_shape(op, kind, tuple(value.shape))
+            check_shape(op, kind, tuple(value.shape))
         return (value,)
 
     return settled
@@ -192,65 +211,52 @@ def _several(op: Op, settles: tuple[Convert | None, ...], types: tuple[Type, ...
         values = tuple(r if s is None else s(r) for r, s in zip(results, settles, strict=True))
         for value, kind in zip(values, types, strict=True):
             if isinstance(value, Tensor):
-                _check_shape(op, kind, tuple(value.shape))
+                check_shape(op, kind, tuple(value.shape))
         return values
 
     return settled
 
 
-def _settle(kind: Type, precision: Precision, exact: bool) -> Convert | None:
+def _settle(kind: Type, rounding: Rounding, exact: bool) -> Convert | None:
     if not isinstance(kind, TensorType) or kind.dtype == "string":
         return None
-    return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, precision)
+    return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, rounding)
 
 
-def _settle_input(kind: Type, precision: Precision) -> Convert:
-    return _settle(kind, precision, exact=False) or (lambda value: value)
+def _settle_input(kind: Type, rounding: Rounding) -> Convert:
+    return _settle(kind, rounding, exact=False) or (lambda value: value)
 
 
-def _check_shape(op: Op, kind: Type, found: tuple[int, ...]) -> None:
-    """Compare with the declared shape: broadcasting hides mistakes."""
-    if not isinstance(kind, TensorType) or kind.shape is None:
-        return
-    if len(found) != len(kind.shape) or any(d is not None and d != f for d, f in zip(kind.shape, found, strict=True)):
-        raise OpFailed(f"{op.type} {op.name!r}: the result has shape {found}, the program declares {kind}")
+def _each(convert: Convert) -> Convert:
+    one = _floats(convert)
+    return lambda values: [one(v) for v in values]
 
 
-def _free(steps: list[Step], kept: set[int], own: set[int]) -> tuple[Step, ...]:
+def _floats(convert: Convert) -> Convert:
+    return lambda value: convert(value) if value.is_floating_point() else value
+
+
+def _free(steps: list[Step], kept: set[int], own: set[int], blocks: Mapping[Block, Body]) -> tuple[Step, ...]:
     """Let each step drop the block's own values that nothing after it reads."""
     freed, seen = [], set(kept)
     for step in reversed(steps):
-        touched = {*_slots(step), *step.outputs} & own
+        touched = (_touched(step, blocks) | {*step.outputs}) & own
         freed.append(replace(step, frees=tuple(sorted(touched - seen))))
         seen |= touched
     return tuple(reversed(freed))
 
 
-def _slots(step: Step) -> set[int]:
-    return {i for _, slot, _ in step.reads for i in ((slot,) if isinstance(slot, int) else slot)}
+def _touched(step: Step, blocks: Mapping[Block, Body]) -> set[int]:
+    """Return the slots that a step reads, in its nested blocks as well."""
+    slots = {i for _, slot, _ in step.reads for i in ((slot,) if isinstance(slot, int) else slot)}
+    for block in step.op.blocks:
+        slots.update(blocks[block].outputs)
+        for inner in blocks[block].steps:
+            slots |= _touched(inner, blocks)
+    return slots
 
 
-def _only(op: Op, name: str, arguments: tuple[Argument, ...]) -> Argument:
-    if len(arguments) != 1:
-        raise BadPackage(f"{op.type} {op.name!r}: {name} has {len(arguments)} values, expected one")
-    return arguments[0]
-
-
-def _annotation(kernel: Kernel, op: Op, name: str) -> str:
-    if name not in kernel.parameters:
-        raise BadPackage(f"{op.type} {op.name!r}: no parameter {name!r}; it has {', '.join(kernel.parameters)}")
-    return kernel.parameters[name]
-
-
-def _list(array: Any) -> list[Any]:
-    return [] if array is None else np.asarray(array).reshape(-1).tolist()
-
-
-PLAIN: dict[str, Convert] = {
-    **dict.fromkeys(("int", "float", "bool", "str"), lambda a: np.asarray(a).item()),
-    **dict.fromkeys(("Ints", "Floats", "Bools", "Strings", "Any"), _list),
-    "Array": lambda a: a,
-}
+HARSH = (Precision.NARROW, Precision.ACCUMULATE16)
 COMPUTED: dict[str, Convert] = {
     **dict.fromkeys(("int", "float", "bool"), lambda t: t.item()),
     **dict.fromkeys(("Ints", "Floats", "Bools"), lambda t: t.reshape(-1).tolist()),

@@ -11,6 +11,7 @@ that the program declares; MIL programs have no 64-bit values. docs/evaluator.md
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -36,6 +37,20 @@ class Precision(StrEnum):
     ACCUMULATE16 = "accumulate16"
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """How one op rounds. `as_half` also makes float32 values float16: "what if this op ran in half?"."""
+
+    precision: Precision = Precision.DECLARED
+    as_half: bool = False
+
+    def halves(self, dtype: str) -> bool:
+        """Say whether values of this type are rounded to float16."""
+        if self.precision is Precision.FLOAT32:
+            return False
+        return dtype == "float16" or (self.as_half and dtype in FLOATS)
+
+
 Settle = Callable[[Tensor], Tensor]
 
 
@@ -44,9 +59,9 @@ def half(x: Tensor) -> Tensor:
     return x.half().float()
 
 
-def settle(dtype: str, precision: Precision) -> Settle:
+def settle(dtype: str, rounding: Rounding) -> Settle:
     """Return the function that makes a kernel's result a value of the declared dtype."""
-    if dtype == "float16" and precision is not Precision.FLOAT32:
+    if rounding.halves(dtype):
         return half
     if dtype in FLOATS:
         return _float

@@ -100,6 +100,15 @@ class Constant:
             return np.ascontiguousarray(self.array).view(np.uint8).reshape(-1)
         return self.file.read(self.offset).data
 
+    @property
+    def stored_bytes(self) -> int:
+        """Return how many bytes it takes in the package."""
+        if self.file is not None:
+            return self.file.read(self.offset).data.size
+        if isinstance(self.type, TensorType) and self.type.dtype in BITS:
+            return packed_bytes(self.type.dtype, _count(self.type, self.name))
+        return 0
+
 
 Argument = Value | Constant
 
@@ -188,7 +197,7 @@ def _root_item(package: Path) -> Path:
         entries = json.loads(manifest.read_text("utf-8"))
         item = entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"]
         root = (package / "Data").resolve()
-        spec = (root / item).resolve()
+        spec: Path = (root / str(item)).resolve()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadPackage(f"{manifest}: does not name a root model ({type(error).__name__}: {error})") from None
     if not spec.is_relative_to(root):
@@ -198,7 +207,7 @@ def _root_item(package: Path) -> Path:
 
 def _parse(path: Path) -> Any:
     from coremltools import proto
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
@@ -269,7 +278,9 @@ class _Reader:
         outputs = tuple(self.value(v) for v in spec.outputs)
         label = _label(spec, outputs)
         where = f"{spec.type} {label!r}"
-        inputs = {k: tuple(self.argument(b, scope, f"{where}: {k}") for b in a.arguments) for k, a in spec.inputs.items()}
+        inputs = {
+            k: tuple(self.argument(b, scope, f"{where}: {k}") for b in a.arguments) for k, a in spec.inputs.items()
+        }
         for key, value in spec.attributes.items():
             if key != "name":
                 inputs.setdefault(key, (self.constant(value, f"{label}.{key}"),))

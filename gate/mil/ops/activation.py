@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -106,5 +105,3 @@ def thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
 def _channels(parameter: Tensor, x: Tensor) -> Tensor:
     """Shape a parameter of each channel so that it broadcasts over `x (n, c, …)`."""
     return parameter.reshape(-1, *[1] * (x.dim() - 2)) if parameter.dim() else parameter
-
-

@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gate.mil.ops.registry import Ints, kernel
+
+CONVOLVE: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+
+SCATTER: dict[int, Callable[..., Tensor]] = {
+    1: torch.conv_transpose1d,
+    2: torch.conv_transpose2d,
+    3: torch.conv_transpose3d,
+}
 
 
 def spatial_padding(
@@ -54,11 +62,7 @@ def conv(
     symmetric = [before for before, _ in padding]
     if any(before != after for before, after in padding):
         x, symmetric = pad_spatial(x, padding), [0] * rank
-    return _conv(rank)(x, weight, bias, strides, symmetric, dilations, groups)
-
-
-def _conv(rank: int) -> Any:
-    return (torch.conv1d, torch.conv2d, torch.conv3d)[rank - 1]
+    return CONVOLVE[rank](x, weight, bias, strides, symmetric, dilations, groups)
 
 
 @kernel()
@@ -76,7 +80,7 @@ def conv_transpose(
     """Scatter `x (n, c, *spatial)` through `weight (c, out / groups, *kernel)`, then crop to the declared size."""
     rank = x.dim() - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
-    full = _conv_transpose(rank)(x, weight, bias, strides, [0] * rank, [0] * rank, groups, dilations)
+    full = SCATTER[rank](x, weight, bias, strides, [0] * rank, [0] * rank, groups, dilations)
     for i in range(rank):
         before, size = _crop(i, x, full, pad_type, pad, output_shape, strides)
         axis = i + 2
@@ -104,10 +108,6 @@ def _extend(x: Tensor, axis: int, count: int, bias: Tensor | None) -> Tensor:
     shape = [*x.shape[:axis], count, *x.shape[axis + 1 :]]
     rows = x.new_zeros(shape) if bias is None else bias.reshape(1, -1, *[1] * (x.dim() - 2)).expand(shape)
     return torch.cat([x, rows], axis)
-
-
-def _conv_transpose(rank: int) -> Any:
-    return (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)[rank - 1]
 
 
 @kernel()

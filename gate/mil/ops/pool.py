@@ -6,7 +6,7 @@ Windows are laid out explicitly: padding may differ before and after, and `ceil_
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,9 @@ from torch import Tensor
 from gate.mil.ops.conv import pad_spatial, spatial_padding
 from gate.mil.ops.registry import Ints, kernel
 
-AVERAGE: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-MAXIMUM: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+Pool = Callable[..., Tensor]
+AVERAGE: dict[int, Pool] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+MAXIMUM: dict[int, Pool] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 @kernel()
@@ -32,7 +33,7 @@ def avg_pool(
     """Average each window; padded zeros count unless excluded, rows that `ceil_mode` adds never do."""
     strides = strides or [1] * len(kernel_sizes)
     padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    pool = AVERAGE[len(kernel_sizes) - 1]
+    pool = AVERAGE[len(kernel_sizes)]
     if not any(map(any, padding)) and not any(extra):
         return pool(x, kernel_sizes, strides)
     counted = torch.ones_like(x[:1, :1])
@@ -62,7 +63,7 @@ def l2_pool(
     count = 1
     for k in kernel_sizes:
         count *= k
-    return torch.sqrt(AVERAGE[len(kernel_sizes) - 1](pad_spatial(x * x, both), kernel_sizes, strides) * count)
+    return torch.sqrt(AVERAGE[len(kernel_sizes)](pad_spatial(x * x, both), kernel_sizes, strides) * count)
 
 
 @kernel(exact=True)
@@ -77,7 +78,7 @@ def max_pool(
     """Largest of each window; padding is minus infinity."""
     strides = strides or [1] * len(kernel_sizes)
     padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    pool = MAXIMUM[len(kernel_sizes) - 1]
+    pool = MAXIMUM[len(kernel_sizes)]
     if not any(extra) and all(b == a and b <= k // 2 for (b, a), k in zip(padding, kernel_sizes, strict=True)):
         return pool(x, kernel_sizes, strides, [b for b, _ in padding])
     both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]

@@ -36,7 +36,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ Ints = list[int]
 Floats = list[float]
 Bools = list[bool]
 Strings = list[str]
+Function = TypeVar("Function", bound=Callable[..., Any])
 Result = Any  # a tensor, a tuple of them, a list, or what `classify` returns
 
 
@@ -88,14 +89,16 @@ class Kernel:
 
 
 KERNELS: dict[str, list[Kernel]] = {}
+NARROW: dict[str, Kernel] = {}  # composite ops as chains of rounded steps (narrow.py)
+ACCUMULATE16: dict[str, Kernel] = {}  # sums that run in half (narrow.py)
 
 
 def kernel(
     *types: str, exact: bool = False, batch: bool = True, since: str = OPSETS[0]
-) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+) -> Callable[[Function], Function]:
     """Register a function for the op types given, or for the type of its own name."""
 
-    def register(function: Callable[..., Result]) -> Callable[..., Result]:
+    def register(function: Function) -> Function:
         parameters = {n: _annotation(p) for n, p in inspect.signature(function).parameters.items()}
         context = next((n for n, a in parameters.items() if a == "Context"), None)
         mil = {n: a for n, a in parameters.items() if a != "Context"}
@@ -104,6 +107,18 @@ def kernel(
             versions = KERNELS.setdefault(name, [])
             versions.append(entry)
             versions.sort(key=lambda k: OPSETS.index(k.since), reverse=True)
+        return function
+
+    return register
+
+
+def variant(table: dict[str, Kernel], *types: str) -> Callable[[Function], Function]:
+    """Register how an op computes under a harsher precision; it takes the same inputs."""
+
+    def register(function: Function) -> Function:
+        parameters = {n: _annotation(p) for n, p in inspect.signature(function).parameters.items()}
+        for name in types or (function.__name__,):
+            table[name] = Kernel(function, parameters, None, False, True, OPSETS[0])
         return function
 
     return register

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: parse, call, exit code. No decisions; heavy modules load inside the command that needs them."""
+
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+
+from gate import __version__
+from gate.errors import Exit, GateError, UsageError
+
+app = typer.Typer(
+    name="gate",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Example: gate check --config gate.yml\n\nJudge Core ML models before they are merged: conversion, float16, size and accuracy "
+    "budgets, on Linux.\n\nExit codes: 0 pass, 1 a check fails, 2 wrong usage or configuration, 3 no answer where one was required, 70 our own crash.",
+)
+
+
+class EngineName(StrEnum):
+    """What runs a candidate."""
+
+    AUTO = "auto"
+    MIL = "mil"
+    COREML = "coreml"
+
+
+class FailOn(StrEnum):
+    """Which outcome blocks."""
+
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NEVER = "never"
+
+
+class Format(StrEnum):
+    """The views of a report."""
+
+    COMMENT = "comment"
+    SUMMARY = "summary"
+    HTML = "html"
+    TERMINAL = "terminal"
+
+
+class RoundingName(StrEnum):
+    """How float16 is rounded; see docs/evaluator.md."""
+
+    FLOAT32 = "float32"
+    DECLARED = "declared"
+    NARROW = "narrow"
+    ACCUMULATE16 = "accumulate16"
+
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the record itself.")]
+ReportArgument = Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json.")]
+PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .mlpackage.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"coreml-gate {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def check(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[list[str] | None, typer.Option(help="Only this model entry; repeat for more.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Only rows of this policy, and the shipped one; repeat for more.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="auto is coreml on a Mac and mil elsewhere.")] = EngineName.AUTO,
+    baseline: Annotated[Path | None, typer.Option(help="An earlier report.json to compare with.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.json, comment.md, report.html and packages/.")] = Path(
+        "gate-out"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
+    fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate check --config gate.yml --model tagger --out gate-out
+
+    Convert, compress, run and judge the models of a configuration; write report.json, comment.md, report.html and the packages.
+    """
+    from gate import pipeline
+    from gate.render import terminal
+
+    options = pipeline.Options(
+        config=config,
+        out=out,
+        models=tuple(model or ()),
+        policies=tuple(policy or ()),
+        engine=engine.value,
+        baseline=baseline,
+        cache=cache,
+        jobs=jobs,
+        fail_on=fail_on.value,
+    )
+    report = pipeline.check(options, progress=_progress)
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+    else:
+        terminal(report)
+        typer.echo(
+            f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}\npackages {out / 'packages'}"
+        )
+    raise typer.Exit(int(pipeline.exit_code(report, fail_on.value)))
+
+
+@app.command()
+def run(
+    package: PackageArgument,
+    inputs: Annotated[Path, typer.Option(help="Input arrays by name, .npz.")],
+    out: Annotated[Path, typer.Option(help="Where the outputs go, .npz.")],
+    precision: Annotated[RoundingName, typer.Option(help="How float16 is rounded.")] = RoundingName.DECLARED,
+) -> None:
+    """Example: gate run Tagger.mlpackage --inputs in.npz --out out.npz
+
+    Predict with a Core ML package on any operating system.
+    """
+    from gate.engine.mil import run_file
+
+    for line in run_file(package, inputs, out, precision.value):
+        typer.echo(line)
+
+
+@app.command()
+def render(
+    report: ReportArgument,
+    format: Annotated[Format, typer.Option(help="Which view.")] = Format.TERMINAL,
+) -> None:
+    """Example: gate render gate-out/report.json --format comment
+
+    Print a view of a report.
+    """
+    from gate import render as views
+    from gate.baseline import read_report
+
+    record = read_report(report)
+    if format is Format.TERMINAL:
+        views.terminal(record)
+    else:
+        typer.echo(getattr(views, format.value)(record))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate init .
+
+    Scan a repository for .mlpackage files, ct.convert( calls and module factories; write a commented gate.yml with measured
+    sizes plus 10 %, and the two workflow files.
+    """
+    from gate.scaffold import write
+
+    _print(write(folder, force=force), json)
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """Example: gate doctor
+
+    Say what this machine can and cannot do.
+    """
+    from gate.doctor import examine
+
+    _print(examine(), json)
+
+
+def _print(record: Any, as_json: bool) -> None:
+    typer.echo(record.model_dump_json(indent=2) if as_json else record.text())
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and an exit code."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        _stop("stopped", 130)
+    except click.ClickException as error:
+        _stop(f"{error.format_message()}\nTry --help.", Exit.USAGE)
+    except UsageError as error:
+        _stop(str(error), error.exit_code)
+    except GateError as error:
+        _stop(f"no answer: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        _stop("stopped", 130)
+    except Exception:
+        _stop(f"{traceback.format_exc()}\nThis is our own fault; please report it.", Exit.CRASH)
