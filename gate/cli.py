@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 from gate import __version__
@@ -72,7 +71,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@app.command(short_help="Judge the models of a configuration.")
 def check(
     config: ConfigOption = Path("gate.yml"),
     model: Annotated[list[str] | None, typer.Option(help="Only this model entry; repeat for more.")] = None,
@@ -118,7 +117,7 @@ def check(
     raise typer.Exit(int(pipeline.exit_code(report, fail_on.value)))
 
 
-@app.command()
+@app.command(short_help="Predict with a Core ML package on any operating system.")
 def run(
     package: PackageArgument,
     inputs: Annotated[Path, typer.Option(help="Input arrays by name, .npz.")],
@@ -135,7 +134,7 @@ def run(
         typer.echo(line)
 
 
-@app.command()
+@app.command(short_help="Print a view of a report.")
 def render(
     report: ReportArgument,
     format: Annotated[Format, typer.Option(help="Which view.")] = Format.TERMINAL,
@@ -154,7 +153,7 @@ def render(
         typer.echo(getattr(views, format.value)(record))
 
 
-@app.command()
+@app.command(short_help="Write a first gate.yml and the workflow files.")
 def init(
     folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
@@ -170,7 +169,7 @@ def init(
     _print(write(folder, force=force), json)
 
 
-@app.command()
+@app.command(short_help="Say what this machine can and cannot do.")
 def doctor(json: JsonOption = False) -> None:
     """Example: gate doctor
 
@@ -198,15 +197,13 @@ def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        _stop("stopped", 130)
-    except click.ClickException as error:
-        _stop(f"{error.format_message()}\nTry --help.", Exit.USAGE)
     except UsageError as error:
         _stop(str(error), error.exit_code)
     except GateError as error:
         _stop(f"no answer: {error}", error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _stop("stopped", 130)
-    except Exception:
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of click, which typer carries under a private name
+            _stop(f"{error.format_message()}\nTry --help.", Exit.USAGE)
         _stop(f"{traceback.format_exc()}\nThis is our own fault; please report it.", Exit.CRASH)

@@ -7,6 +7,7 @@ report. Everything is written into a private folder first and moved into place a
 
 import difflib
 import importlib.metadata
+import logging
 import platform
 import shutil
 import subprocess
@@ -81,7 +82,7 @@ class Plan:
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work:
+    with _workspace(options.out) as work, _toolchain_log(work):
         judged = [_judge_entry(plan, entry, work, progress) for entry in plan.entries]
         report = _assemble(plan, tuple(model for model, _ in judged), {sandbox for _, sandbox in judged})
         write_views(report, work)
@@ -163,6 +164,24 @@ def _workspace(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+@contextmanager
+def _toolchain_log(work: Path) -> Iterator[None]:
+    """Keep what coremltools says in a file: it warns of missing Apple libraries at every start."""
+    (work / "logs").mkdir()
+    handler = logging.FileHandler(work / "logs" / "gate.log")
+    loggers = [logging.getLogger(name) for name in ("coremltools", "gate")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        handler.close()
+
+
 def _publish(work: Path, out: Path) -> None:
     """Move the results into place; the report last, so that a report on disk always has its packages."""
     for name in ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json"):
@@ -179,8 +198,14 @@ def _judge_entry(plan: Plan, entry: ModelEntry, work: Path, progress: Progress) 
     scratch = work / "scratch" / entry.name
     scratch.mkdir(parents=True)
     container = plan.options.sandbox == "container"
-    limits = {"time_limit": plan.remaining(), "memory_limit": plan.config.limits.memory}
-    with open_source(entry, plan.config, workdir=scratch, in_container=container, **limits) as source:
+    with open_source(
+        entry,
+        plan.config,
+        workdir=scratch,
+        time_limit=plan.remaining(),
+        memory_limit=plan.config.limits.memory,
+        in_container=container,
+    ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
         trial = Trial(entry, source, _circumstances(plan, work), scratch)
         trial.prepare()
