@@ -110,7 +110,7 @@ def check(
     if json:
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:
-        terminal(report)
+        _show(terminal(report))
         typer.echo(
             f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}\npackages {out / 'packages'}"
         )
@@ -148,7 +148,7 @@ def render(
 
     record = read_report(report)
     if format is Format.TERMINAL:
-        views.terminal(record)
+        _show(views.terminal(record))
     else:
         typer.echo(getattr(views, format.value)(record))
 
@@ -182,6 +182,12 @@ def doctor(json: JsonOption = False) -> None:
 
 def _print(record: Any, as_json: bool) -> None:
     typer.echo(record.model_dump_json(indent=2) if as_json else record.text())
+
+
+def _show(view: Any) -> None:
+    from rich.console import Console
+
+    Console().print(view)
 
 
 def _progress(text: str) -> None:

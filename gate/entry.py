@@ -16,7 +16,7 @@ from gate.baseline import Baseline
 from gate.bench import Array, Bench, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, read_package
 from gate.checks import CHECKS, base, feasibility
-from gate.compress import Compressed, cast_float16, compress
+from gate.compress import Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
@@ -38,7 +38,7 @@ class Circumstances:
     baseline: Baseline | None
     waivers: tuple[Waiver, ...]
     cache: Path | None
-    jobs: int
+    workers: Workers
     work: Path  # packages/, logs/ and per_item/ go here
 
 
@@ -183,8 +183,8 @@ class Trial:
             out,
             target=self.target,
             layers=self.conversion.layers,
-            jobs=self.around.jobs,
             cache=self.around.cache,
+            workers=self.around.workers,
         )
         return Candidate(role, policy, read_package(out)), compressed
 
