@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gate.compress import entry
 from gate.compress.cast import cast_float16, raise_target
+from gate.compress.encode import Skip
 from gate.compress.encoded import Encoded
 from gate.compress.entry import Task
 from gate.compress.invariants import problem
@@ -25,7 +26,7 @@ from gate.errors import PolicyError
 from gate.mil.program import load_program
 from gate.policy import Action, Policy, Target
 
-__all__ = ["Compressed", "Consumer", "Promise", "Workers", "cast_float16", "compress", "raise_target"]
+__all__ = ["Compressed", "Consumer", "Promise", "Skip", "Workers", "cast_float16", "compress", "raise_target"]
 
 CHAINS = {("prune", "quantize"), ("prune", "palettize")}  # joint forms that are stored sparsely
 
@@ -41,7 +42,7 @@ class Promise:
     dtype: str
     shape: tuple[int, ...]
     actions: tuple[Action | None, ...]
-    reasons: tuple[str | None, ...]
+    skips: tuple[Skip | None, ...]
 
     @property
     def applied(self) -> tuple[Action, ...]:
@@ -91,7 +92,7 @@ def compress(
         source = _carrying(package, policy, Path(scratch))
         plans = plan(load_program(source), policy, layers or {})
         store = _Store(cache or Path(scratch) / "entries", jobs)
-        with workers or Workers(jobs) if _tasks(plans) else nullcontext(None) as pool:
+        with nullcontext(workers) if workers or not _tasks(plans) else Workers(jobs) as pool:
             results = store.results(_tasks(plans), pool) if pool else {}
         _write(source, plans, results, out)
     return Compressed(
@@ -155,9 +156,8 @@ class _Store:
         with ThreadPoolExecutor(self.jobs) as pool:
             keys = dict(zip(tasks, pool.map(Task.key, tasks.values()), strict=True))
             unique = {keys[name]: (name, task) for name, task in tasks.items()}
-            found = dict(
-                zip(unique, pool.map(self._read, *zip(*((k, t) for k, (_, t) in unique.items()))), strict=True)
-            )
+            entries = zip(unique, pool.map(self._read, unique, [task for _, task in unique.values()]), strict=True)
+            found = dict(entries)
         missing = [key for key, result in found.items() if result is None]
         found |= self._compute({key: unique[key] for key in missing}, workers)
         self.computed, self.reused = len(missing), len(unique) - len(missing)
@@ -207,13 +207,13 @@ def _write(source: Path, plans: Sequence[Plan], results: Mapping[Key, _Result], 
 
 def _promise(item: Plan, results: Mapping[Key, _Result]) -> Promise:
     weight = item.weight
-    actions, reasons = list(item.actions), list(item.reasons)
+    actions, skips = list(item.actions), list(item.skips)
     result = results.get((weight.function, weight.name))
     if result is not None:
         tried = [index for index, action in enumerate(actions) if action is not None]
         for index, reason in zip(tried, result.reasons, strict=True):
             if reason is not None:
-                actions[index], reasons[index] = None, reason
+                actions[index], skips[index] = None, Skip(reason)
     return Promise(
         weight.function,
         weight.name,
@@ -222,5 +222,5 @@ def _promise(item: Plan, results: Mapping[Key, _Result]) -> Promise:
         weight.dtype,
         weight.shape,
         tuple(actions),
-        tuple(reasons),
+        tuple(skips),
     )

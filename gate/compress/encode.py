@@ -28,6 +28,14 @@ class Axes:
     structured: bool = True  # feeds only `weight` of conv and linear: n:m pruning is defined there
 
 
+@dataclass(frozen=True)
+class Skip:
+    """Why a step left a weight alone; `expected` where nobody would want it otherwise."""
+
+    why: str
+    expected: bool = False
+
+
 class CannotEncode(Exception):
     """A step does not apply to this weight; the message says why, and the weight stays as it was."""
 
@@ -122,14 +130,14 @@ def _palettize(weight: Array, action: Palettize, axes: Axes) -> Encoded:
 
 def _channel_scale(weight: Array, axis: int) -> Array:
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    scale = np.abs(weight).max(axis=others, keepdims=True)
+    scale: Array = np.abs(weight).max(axis=others, keepdims=True)
     scale[scale == 0] = 1
     return scale
 
 
 def _scaled(lut: Array, scale: Array) -> dict[str, Tensor]:
     """Store a scale per channel as Core ML reads it: tables repeated per channel, each with its own factor."""
-    channels = scale.shape + (1, 1)
+    channels = (*scale.shape, 1, 1)
     repeated = lut
     for axis, size in enumerate(channels[:-2]):
         if size > repeated.shape[axis]:

@@ -51,7 +51,7 @@ class Task:
 
     def key(self) -> str:
         """Digest of all that decides the result: content, parameters, tool versions."""
-        content = hashlib.sha256(memoryview(BlobFile(self.file).read(self.offset).data)).hexdigest()
+        content = hashlib.sha256(BlobFile(self.file).read(self.offset).data.data).hexdigest()
         facts = [FORMAT, content, self.dtype, self.shape, _written(self.actions), asdict(self.axes), tool_versions()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -43,7 +43,7 @@ class BlobWriter:
         padding_bits = max(0, data.size * 8 - elements * BITS[dtype])
         record = METADATA.pack(SENTINEL, _CODES[dtype], data.size, start, padding_bits)
         self.stream.write(record.ljust(HEADER_BYTES, b"\0"))
-        self.stream.write(memoryview(data))
+        self.stream.write(data.data)
         end = start + data.size
         self.at = -(-end // ALIGNMENT) * ALIGNMENT
         self.stream.write(bytes(self.at - end))

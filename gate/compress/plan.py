@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gate.compress.encode import Axes, refusal
+from gate.compress.encode import Axes, Skip, refusal
 from gate.errors import PolicyError
 from gate.mil.program import Block, Constant, Op, Program, TensorType
 from gate.policy import Action, Policy, Step
@@ -71,7 +71,7 @@ class Plan:
 
     weight: Weight
     actions: tuple[Action | None, ...]
-    reasons: tuple[str | None, ...]
+    skips: tuple[Skip | None, ...]
 
 
 def plan(program: Program, policy: Policy, layers: Mapping[str, str]) -> tuple[Plan, ...]:
@@ -153,30 +153,26 @@ def _number(op: Op, name: str, default: int) -> int:
 
 def _plan(weight: Weight, policy: Policy) -> Plan:
     general = _left_alone(weight)
-    actions: list[Action | None] = []
-    reasons: list[str | None] = []
-    for step in policy.steps:
-        action, reason = (None, general) if general else _action(weight, policy, step)
-        actions.append(action)
-        reasons.append(reason)
-    return Plan(weight, tuple(actions), tuple(reasons))
+    found = [general or _action(weight, policy, step) for step in policy.steps]
+    actions = tuple(None if isinstance(one, Skip) else one for one in found)
+    return Plan(weight, actions, tuple(one if isinstance(one, Skip) else None for one in found))
 
 
-def _left_alone(weight: Weight) -> str | None:
+def _left_alone(weight: Weight) -> Skip | None:
     if len(weight.shape) < 2:
-        return "it has a single axis (biases, norms)"
+        return Skip("a single axis, as biases and norms have", expected=True)
     if weight.is_output:
-        return "the model returns it"
+        return Skip("the model returns it")
     if any(consumer.op_type.startswith("constexpr_") for consumer in weight.consumers):
-        return "it is part of a weight that is compressed already"
+        return Skip("part of a weight that is compressed already", expected=True)
     return None
 
 
-def _action(weight: Weight, policy: Policy, step: Step) -> tuple[Action | None, str | None]:
+def _action(weight: Weight, policy: Policy, step: Step) -> Action | Skip:
     wanted = {consumer: _wanted(weight, consumer, policy, step) for consumer in weight.consumers}
-    if None in wanted.values():
-        return None, "the policy leaves it alone"
     actions = set(wanted.values())
+    if None in actions:
+        return Skip("the policy's overrides say so", expected=True)
     if len(actions) > 1:
         names = ", ".join(consumer.op_name for consumer in wanted)
         raise PolicyError(
@@ -186,9 +182,9 @@ def _action(weight: Weight, policy: Policy, step: Step) -> tuple[Action | None, 
     action = actions.pop()
     assert action is not None
     if weight.elements <= action.weight_threshold:
-        return None, f"it has {weight.elements} elements, and weight_threshold is {action.weight_threshold}"
+        return Skip(f"no more elements than weight_threshold, {action.weight_threshold}", expected=True)
     reason = refusal(weight.shape, action, weight.axes)
-    return (None, reason) if reason else (action, None)
+    return Skip(reason) if reason else action
 
 
 def _wanted(weight: Weight, consumer: Consumer, policy: Policy, step: Step) -> Action | None:
