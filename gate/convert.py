@@ -81,14 +81,18 @@ class InputPlan:
         if self.spec.scale is not None:
             return np.full(self.spec.channels, self.spec.scale)
         if self.spec.mean or self.spec.std:
-            return np.divide(1, 255 * np.asarray(self.spec.std or (1.0,) * self.spec.channels))
+            return np.asarray(1 / (255 * self._std))
         return np.ones(self.spec.channels)
+
+    @property
+    def _std(self) -> Array:
+        return np.asarray(self.spec.std or (1.0,) * self.spec.channels, dtype=np.float64)
 
     @property
     def bias(self) -> Array:
         """What is added per channel after `scale`."""
         if self.spec.mean:
-            return -np.asarray(self.spec.mean) / np.asarray(self.spec.std or (1.0,) * self.spec.channels)
+            return np.asarray(-np.asarray(self.spec.mean) / self._std)
         return np.asarray(self.spec.bias) if self.spec.bias else np.zeros(self.spec.channels)
 
     @property
@@ -351,7 +355,8 @@ def _baked(caught: Sequence[warnings.WarningMessage], program: TorchProgram) -> 
     for warning in caught:
         text = str(warning.message)
         branch = "to a Python boolean" in text
-        if issubclass(warning.category, TracerWarning) and (branch or (flexible and "to a Python" in text)):
+        theirs = _users([(warning.filename, warning.lineno)], program.folder) is not None
+        if theirs and issubclass(warning.category, TracerWarning) and (branch or (flexible and "to a Python" in text)):
             place = f"{_relative(warning.filename, program.folder)}:{warning.lineno}"
             what = "this condition" if branch else "this size"
             findings[place] = Finding(
