@@ -52,7 +52,8 @@ class Options:
     commit: str | None = None
     base_commit: str | None = None
     config_from: str = "working tree"
-    sandbox: str | None = None  # what an outer step already keeps apart, such as container
+    sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    site: Path | None = None  # wheels that the prepare step installed, for the team's code only
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,10 @@ def _judge_entry(plan: Plan, entry: ModelEntry, work: Path, progress: Progress) 
     scratch.mkdir(parents=True)
     container = plan.options.sandbox == "container"
     limits = {"time_limit": plan.remaining(), "memory_limit": plan.config.limits.memory}
-    with open_source(entry, plan.config, workdir=scratch, in_container=container, **limits) as source:
+    site = (plan.options.site,) if plan.options.site else ()
+    with open_source(
+        entry, plan.config, workdir=scratch, in_container=container, extra_pythonpath=site, **limits
+    ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
         trial = Trial(entry, source, _circumstances(plan, work), scratch)
         trial.prepare()
