@@ -183,11 +183,10 @@ class Surroundings:
     def token(self) -> str:
         return self.environ.get("GATE_TOKEN", "")
 
-    @property
-    def run_url(self) -> str | None:
-        """Where the artifacts of this run are."""
-        server, run = self.environ.get("GITHUB_SERVER_URL"), self.environ.get("GITHUB_RUN_ID")
-        return f"{server}/{self.environ['GITHUB_REPOSITORY']}/actions/runs/{run}" if server and run else None
+    def run_url(self, run: int | None = None) -> str | None:
+        """Where the artifacts of a run are, by default of this one."""
+        server, number = self.environ.get("GITHUB_SERVER_URL"), run or self.environ.get("GITHUB_RUN_ID")
+        return f"{server}/{self.environ['GITHUB_REPOSITORY']}/actions/runs/{number}" if server and number else None
 
     def event(self) -> github.Event:
         """Read the event; what is no JSON is told as such."""
@@ -282,7 +281,7 @@ def run_prepare(around: Surroundings) -> Exit:
         write_text(work / "evaluated.json", Evaluated(exit_code=error.exit_code, message=str(error)).model_dump_json())
         return Exit.PASS
     around.output(evaluate=str(bool(plan.concerned)).lower(), sandbox=plan.sandbox, image=plan.image)
-    around.output(concerned=" ".join(plan.concerned), report_path=str(work / "out" / "report.json"))
+    around.output(concerned=" ".join(plan.concerned), folder=str(work / "out") if plan.concerned else "")
     return Exit.PASS
 
 
@@ -566,7 +565,7 @@ def _report_other_run(inputs: Inputs, around: Surroundings, event: github.Event)
         around.output(verdict=VERDICT_NONE, exit_code="0", comment_written="false")
         return Exit.PASS
     report = load_report(github.artifact_member(client, event.repository, run.id, inputs.artifact, "report.json"))
-    answer = _judged(report, inputs, around)
+    answer = _judged(report, inputs, around.run_url(run.id))
     around.summarize(answer.summary)
     _comment(inputs, around, pull.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))
@@ -598,7 +597,7 @@ def exit_code(outcome: Outcome, fail_on: FailOn) -> Exit:
 
 def _answer(inputs: Inputs, around: Surroundings) -> Answer:
     if inputs.report:
-        return _judged(load_report(_read(prepare.inside(around.workspace, inputs.report))), inputs, around)
+        return _judged(load_report(_read(prepare.inside(around.workspace, inputs.report))), inputs, around.run_url())
     ended = around.work / "evaluated.json"
     if ended.exists():
         return _evaluated(Evaluated.model_validate_json(ended.read_bytes()), inputs, around)
@@ -613,19 +612,19 @@ def _evaluated(ended: Evaluated, inputs: Inputs, around: Surroundings) -> Answer
     file = around.work / "out" / "report.json"
     if ended.exit_code in (Exit.USAGE, Exit.CRASH) or not file.exists():
         return _unanswered(_known(ended.exit_code), ended.message, inputs)
-    answer = _judged(load_report(_read(file)), inputs, around)
+    answer = _judged(load_report(_read(file)), inputs, around.run_url())
     if answer.exit_code != ended.exit_code:
         told = f"report.json says {answer.verdict}, but `gate check` ended with exit code {ended.exit_code}"
         return _unanswered(Exit.NO_ANSWER, f"{told}; neither is believed.\n{ended.message}", inputs)
     return answer
 
 
-def _judged(report: Report, inputs: Inputs, around: Surroundings) -> Answer:
+def _judged(report: Report, inputs: Inputs, run_url: str | None) -> Answer:
     return Answer(
         verdict=report.outcome,
         exit_code=exit_code(report.outcome, inputs.fail_on),
-        comment=render.comment(report, report_url=around.run_url, marker_id=inputs.comment_id),
-        summary=render.summary(report, report_url=around.run_url),
+        comment=render.comment(report, report_url=run_url, marker_id=inputs.comment_id),
+        summary=render.summary(report, report_url=run_url),
         annotations=tuple(render.annotations(report)),
     )
 
