@@ -81,7 +81,7 @@ def small_numbers(outcome: Outcome = Outcome.PASS) -> Result:
         ),
     )
     curve = Series(
-        name="error_along_the_network", x=tuple(range(0, 216)), unit=Unit.FRACTION, x_name="op, in order",
+        name="error_along_the_network", x=tuple(range(216)), unit=Unit.FRACTION, x_name="op, in order",
         y=tuple(1e-5 * 1.035**i * (40.0 if i == 131 else 1.0) for i in range(216)),
     )  # fmt: skip
     warning = Finding(

@@ -34,7 +34,7 @@ def figures(m: Measurement) -> Figures:
     def show(value: float | None) -> str:
         return NONE if value is None else write(value, m.unit, count)
 
-    limit = NONE if m.limit is None else _without_zeros(show(m.limit))
+    limit = NONE if m.limit is None else plain(show(m.limit))
     side = "≥" if m.bound is Bound.AT_LEAST else "≤"
     return Figures(
         value=show(m.value),
@@ -89,7 +89,8 @@ def _figures_to_differ(numbers: Sequence[float], unit: Unit) -> int:
     return 3
 
 
-def _without_zeros(shown: str) -> str:
+def plain(shown: str) -> str:
+    """Write a limit as its author did: 6 MB, not 6.00 MB."""
     number, _, unit = shown.partition(" ")
     return f"{trimmed(number)} {unit}".strip()
 

@@ -12,7 +12,7 @@ from typing import Any
 from gate.quantity import duration
 from gate.render import words
 from gate.render.figures import NONE, figures, write
-from gate.report import Candidate, Finding, Model, Outcome, Report, Result, Severity, Unit, verdict
+from gate.report import Candidate, CheckName, Finding, Model, Outcome, Report, Result, Severity, Unit, verdict
 
 SEVERE_FIRST = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 MANY_MODELS = 4  # a guess: above this, models that pass take one row each
@@ -46,7 +46,8 @@ SACRIFICES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def rooms() -> Iterator[tuple[Room, tuple[str, ...]]]:
     """Yield ever less room, each with the names of what was given up."""
-    room, given_up = Room(), ()
+    room = Room()
+    given_up: tuple[str, ...] = ()
     yield room, given_up
     for name, change in SACRIFICES:
         room, given_up = replace(room, **change), (*given_up, name)
@@ -127,11 +128,13 @@ class Page:
     unproven: tuple[str, ...]
     explored: tuple[Explored, ...]
     dossiers: tuple[Dossier, ...]
-    footer: tuple[tuple[str, str], ...]
+    commit: str
+    base_commit: str
+    footer: tuple[str, ...]
     left_out: str
 
 
-def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -> Page:  # noqa: B008
+def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -> Page:
     """Put a report in words, in the room there is."""
     problems, waivers, not_run = words.problems(report), words.waivers(report), words.not_run(report)
     models = sorted(report.models, key=lambda model: verdict(model.shipped.results) is Outcome.PASS)[: room.models]
@@ -150,6 +153,8 @@ def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -
         unproven=words.unproven(report),
         explored=tuple(explored(model) for model in models if len(model.candidates) > 1) if room.explored else (),
         dossiers=tuple(dossier(model, room) for model in models) if room.engineers else (),
+        commit=(report.run.commit or "")[:SHORT_DIGEST],
+        base_commit=(report.run.base_commit or "")[:SHORT_DIGEST],
         footer=tuple(footer(report)),
         left_out=f"Left out, to fit GitHub's limit: {'; '.join(given_up)}." if given_up else "",
     )
@@ -169,7 +174,7 @@ def group(model: Model, *, brief: bool) -> Group:
 
 def _one_row(candidate: Candidate) -> words.Row:
     passed = sum(result.outcome is Outcome.PASS for result in candidate.results)
-    size = next((row for row in words.rows(candidate.results) if row.question == words.QUESTIONS["size"]), None)
+    size = next((row for row in words.rows(candidate.results) if row.question == words.QUESTIONS[CheckName.SIZE]), None)
     question = f"{passed} {'check passes' if passed == 1 else 'checks pass'}"
     waived = any(result.waiver for result in candidate.results)
     before, now, limit = (size.before, size.now, size.limit) if size else (NONE, NONE, NONE)
@@ -257,17 +262,20 @@ def numbers(results: tuple[Result, ...]) -> Iterator[Number]:
             yield Number(about, name, shown.value, shown.bound, shown.before, "; ".join(part for part in how if part))
 
 
-def footer(report: Report) -> Iterator[tuple[str, str]]:
-    """Name the circumstances: commits, configuration, time, versions."""
+def footer(report: Report) -> Iterator[str]:
+    """Name the circumstances: configuration, time, sandbox, versions, machines."""
     run = report.run
-    if run.commit:
-        against = f" against {run.base_commit[:SHORT_DIGEST]}" if run.base_commit else ""
-        yield "commit", f"{run.commit[:SHORT_DIGEST]}{against}"
-    yield "limits", f"{run.config} from {run.config_from}"
+    yield f"{run.config} from {run.config_from}"
     if run.started:
-        took = f", took {duration(run.seconds)}" if run.seconds else ""
-        yield "judged", f"{re.sub(r'[.][0-9]+', '', run.started)}{took}"
-    yield "sandbox", run.sandbox
+        took = f", {duration(run.seconds)}" if run.seconds else ""
+        yield f"{_moment(run.started)}{took}"
+    yield f"sandbox: {run.sandbox}"
     if run.tools:
-        yield "tools", ", ".join(f"{name} {version}" for name, version in sorted(run.tools.items()))
-    yield "numbers", "; ".join(words.environment_words(e) for e in words.environments(report)) or "none"
+        yield ", ".join(f"{name} {version}" for name, version in sorted(run.tools.items()))
+    yield from (words.environment_words(e) for e in words.environments(report) if e.engine != "static")
+
+
+def _moment(started: str) -> str:
+    """Write an ISO 8601 time as a reader would: 2026-11-21 22:58 UTC; anything else as it is."""
+    match = re.match(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)", started)
+    return f"{match[1]} {match[2]} UTC" if match else started

@@ -81,7 +81,7 @@ def _tidy(text: str) -> str:
 
 
 def _markdown() -> jinja2.Environment:
-    environment = jinja2.Environment(finalize=_markdown_text, autoescape=False, **_OPTIONS)  # noqa: S701 - finalize escapes
+    environment = jinja2.Environment(finalize=_markdown_text, autoescape=False, **_OPTIONS)
     environment.filters["code"] = lambda text: code(clip(text))
     return environment
 

@@ -5,9 +5,11 @@ Sentences and marks are made here, once for all views; strings that came from ou
 view escapes them for itself.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from gate.render.escape import clip
 from gate.render.figures import NONE, Figures, figures, is_size, write
 from gate.report import (
     Basis,
@@ -21,6 +23,7 @@ from gate.report import (
     Report,
     Result,
     Role,
+    Severity,
     Unit,
     verdict,
 )
@@ -52,6 +55,19 @@ QUESTIONS = {
     CheckName.LATENCY: "Is it fast enough?",
     CheckName.APP_SIZE: "Are all models together small enough?",
 }
+TOPICS = {
+    CheckName.FEASIBILITY: "conversion",
+    CheckName.FIDELITY: "same answers after conversion",
+    CheckName.INTEGRITY: "stored weights",
+    CheckName.INTERFACE: "fit to the app's code",
+    CheckName.FLOAT16: "16-bit numbers",
+    CheckName.SIZE: "size",
+    CheckName.MEMORY: "memory",
+    CheckName.ACCURACY: "accuracy",
+    CheckName.LATENCY: "speed",
+    CheckName.APP_SIZE: "size of the app's models",
+}
+SAID = {Outcome.PASS: "yes", Outcome.FAIL: "no"}  # where an answer has no number
 FAILURES = {
     CheckName.FEASIBILITY: "cannot be converted to Core ML",
     CheckName.FIDELITY: "computes something else once it is converted",
@@ -82,6 +98,12 @@ BASES = {
 }
 SEVERITY_MARKS = {"error": "✗", "warning": "⚠", "info": "i"}
 TROUBLES = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
+
+
+NUMERIC = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # they run the model
+WEIGHED = (CheckName.SIZE, CheckName.ACCURACY)  # a cure must have been asked these, too
+OPTIONAL = (CheckName.SIZE, CheckName.MEMORY, CheckName.LATENCY, CheckName.APP_SIZE)  # no verdict without a budget
+ENGINES_SHORT = {"static": "from the package", "mil": "our evaluator", "coreml": "Apple's runtime"}
 
 
 class Headline(NamedTuple):
@@ -130,13 +152,18 @@ def unsettled(report: Report) -> tuple[Answer, ...]:
 def headline(report: Report) -> Headline:
     """Return verdict, cause and remedy: three sentences for someone who reads nothing else."""
     if not report.models and not report.app.results:
-        return Headline("✓ No model is concerned by this change", "Nothing was judged.", "Nothing to do.")
+        return _clipped("✓ No model is concerned by this change", "Nothing was judged.", "Nothing to do.")
     if report.outcome is Outcome.PASS:
-        return Headline(_passed(report), _key_figures(report), _after_a_pass(report))
+        return _clipped(_passed(report), _key_figures(report), _after_a_pass(report))
     worst, *others = unsettled(report)
     sentence = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
     remedy = f"{_sentence(_remedy(report, worst))}{_blocking(report)}"
-    return Headline(_capital_after_mark(sentence), _cause(worst), remedy)
+    return _clipped(_capital_after_mark(sentence), _cause(worst), remedy)
+
+
+def _clipped(*lines: str) -> Headline:
+    """A headline is three short lines of visible characters, whatever the names in it."""
+    return Headline(*map(clip, lines))
 
 
 def _passed(report: Report) -> str:
@@ -148,16 +175,23 @@ def _passed(report: Report) -> str:
 def _key_figures(report: Report) -> str:
     """Size and accuracy of what ships, in one line."""
     if len(report.models) == 1:
-        return _sentence(", ".join(_merits(report.models[0].shipped)) or "No figures were asked for")
+        return _sentence(", ".join(_shipped_merits(report.models[0])) or "No figure was asked for")
     total = next((r.measurements[0] for r in report.app.results if r.measurements), None)
     if total is None:
         return "No budget of the app as a whole."
     return _sentence(f"Together they take {_against_limit(total)}")
 
 
+def _shipped_merits(model: Model) -> list[str]:
+    """Size against its limit, and accuracy: 5.62 MB of 6 MB allowed, accuracy 97.2 %."""
+    size = next((_deciding(r) for r in model.shipped.results if r.check is CheckName.SIZE), None)
+    return [text for text in (_against_limit(size) if size else "", accuracy_words(model.shipped)) if text]
+
+
 def _after_a_pass(report: Report) -> str:
     waived = sum(a.result.waiver is not None for a in answers(report))
-    warnings = sum(f.severity == "warning" for a in answers(report) for f in a.result.findings)
+    findings = [*report.findings, *(finding for a in answers(report) for finding in a.result.findings)]
+    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     remarks = [
         f"{_counted(waived, 'accepted exception')} in force" if waived else "",
         f"{_counted(warnings, 'warning')} below" if warnings else "",
@@ -220,9 +254,14 @@ def _growth(m: Measurement) -> str:
 
 
 def _remedy(report: Report, answer: Answer) -> str:
-    return (
-        _explored_cure(report, answer) or answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
-    )
+    said = answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
+    return _explored_cure(report, answer) or _capital(said)
+
+
+def _capital(sentence: str) -> str:
+    """Begin with a capital where a plain word comes first; a file or policy keeps its letters."""
+    first = sentence.split(" ", 1)[0]
+    return f"{first.capitalize()}{sentence[len(first) :]}" if re.fullmatch("[a-z]+", first) else sentence
 
 
 def _advice(answer: Answer) -> str:
@@ -230,20 +269,24 @@ def _advice(answer: Answer) -> str:
 
 
 def _explored_cure(report: Report, answer: Answer) -> str:
-    """Name explored candidates that were judged here and pass everything."""
+    """Name explored candidates that were judged here: one that passes everything, or else one that settles this answer."""
     if answer.model is None:
         return _smaller_app(report, answer.result)
-    cures = [c for c in answer.model.candidates[1:] if _cures(c, answer.result.check)]
-    if not cures:
-        return ""
-    merits = _merits(cures[0])
-    more = f"; so would {', '.join(c.policy for c in cures[1:])}" if cures[1:] else ""
-    return f"{cures[0].policy} was tried and would pass ({', '.join(merits)}){more}"
+    ship = answer.model.shipped
+    tried = [candidate for candidate in answer.model.candidates[1:] if verdict(candidate.results) is Outcome.PASS]
+    asked = [r for r in ship.results if effective(r) in TROUBLES or (r.check in WEIGHED and r.outcome is Outcome.PASS)]
+    cures = [candidate for candidate in tried if all(_passes(candidate, result) for result in asked)]
+    if cures:
+        more = f"; so would {', '.join(c.policy for c in cures[1:])}" if cures[1:] else ""
+        return f"{cures[0].policy} was tried and would pass ({', '.join(_merits(cures[0]))}){more}"
+    partial = next((candidate for candidate in tried if _passes(candidate, answer.result)), None)
+    return f"{partial.policy} was tried and would settle this ({', '.join(_merits(partial))})" if partial else ""
 
 
-def _cures(candidate: Candidate, check: CheckName) -> bool:
-    answered = any(r.check is check and r.outcome is Outcome.PASS for r in candidate.results)
-    return answered and verdict(candidate.results) is Outcome.PASS
+def _passes(candidate: Candidate, asked: Result) -> bool:
+    """Has the candidate passed the same question? (In any environment: explored ones are not run on every machine.)"""
+    question = (asked.check, asked.against, asked.slice)
+    return any((r.check, r.against, r.slice) == question and r.outcome is Outcome.PASS for r in candidate.results)
 
 
 def _smaller_app(report: Report, result: Result) -> str:
@@ -254,9 +297,14 @@ def _smaller_app(report: Report, result: Result) -> str:
     for model in report.models:
         for candidate in model.candidates[1:]:
             ours, theirs = package_bytes(model.shipped), package_bytes(candidate)
-            if ours and theirs and _cures(candidate, CheckName.SIZE) and total.value - (ours - theirs) <= total.limit:
+            if (
+                ours
+                and theirs
+                and verdict(candidate.results) is Outcome.PASS
+                and total.value - (ours - theirs) <= total.limit
+            ):
                 saving = write(ours - theirs, Unit.BYTES)
-                return f"shipping {model.name} as {candidate.policy} was tried, would pass and saves {saving}"
+                return f"{model.name} as {candidate.policy} was tried, would pass and saves {saving}"
     return ""
 
 
@@ -279,6 +327,11 @@ def accuracy_words(candidate: Candidate) -> str:
         (f for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice and (f := _deciding(r))), None
     )
     return f"{figure.name.replace('_', ' ')} {figures(figure).value}" if figure else ""
+
+
+def accuracy_value(candidate: Candidate) -> str:
+    """Write the same for a column that is called accuracy."""
+    return accuracy_words(candidate).removeprefix("accuracy ")
 
 
 def _blocking(report: Report) -> str:
@@ -321,38 +374,45 @@ class Row(NamedTuple):
         return self.outcome in TROUBLES
 
 
-def row(result: Result, *, several_environments: bool = False) -> Row:
-    """Put one result in a row of the table."""
+def row(result: Result, where: str = "") -> Row:
+    """Put one result in a row of the table; `where` tells environments apart."""
     figure = _deciding(result)
     shown = figures(figure) if figure else None
+    circumstances = ", ".join(part for part in (_against(result), result.slice, where) if part)
     return Row(
-        question=f"{QUESTIONS[result.check]}{_circumstances(result, several_environments)}",
+        question=f"{QUESTIONS[result.check]}{f' ({circumstances})' if circumstances else ''}",
         before=shown.before if shown else NONE,
         now=_now(result, figure, shown),
         limit=shown.bound if shown else NONE,
         outcome=effective(result),
-        mark=mark(effective(result), waived=result.waiver is not None),
+        mark=_mark(result),
     )
 
 
-def _circumstances(result: Result, several_environments: bool) -> str:
-    parts = [
-        f"against {result.against}" if result.against else "",
-        result.slice or "",
-        environment_words(result.environment) if several_environments else "",
-    ]
-    said = ", ".join(part for part in parts if part)
-    return f" ({said})" if said else ""
+def _against(result: Result) -> str:
+    return f"against {result.against}" if result.against else ""
+
+
+def _mark(result: Result) -> str:
+    unlimited = result.check in OPTIONAL and all(m.limit is None for m in result.measurements)
+    if unlimited and result.outcome is Outcome.PASS:
+        return "– no limit set"
+    return mark(effective(result), waived=result.waiver is not None)
 
 
 def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> str:
     if figure is None or shown is None:
-        return "identical" if result.identical else NONE
+        return "identical" if result.identical else SAID.get(effective(result), NONE)
     value = "identical" if result.identical and figure.value == 0 else shown.value
     interval = f" ({shown.interval})" if shown.interval and _needs_interval(result, figure) else ""
     basis = f" ({BASES[result.basis]})" if result.basis in BASES else ""
-    label = "" if result.check.value in figure.name or is_size(figure) else f"{figure.name.replace('_', ' ')} "
-    return f"{label}{value}{interval}{basis}"
+    return f"{_label(result, figure)}{value}{interval}{basis}"
+
+
+def _label(result: Result, m: Measurement) -> str:
+    """Name a number unless the question has named it: `fidelity_error` of `fidelity` is an error."""
+    name = m.name.replace(result.check.value, "").replace("_", " ").strip()
+    return f"{name} " if name and not is_size(m) else ""
 
 
 def _needs_interval(result: Result, m: Measurement) -> bool:
@@ -366,8 +426,19 @@ def _needs_interval(result: Result, m: Measurement) -> bool:
 def rows(results: Sequence[Result]) -> tuple[Row, ...]:
     """Return the rows of one candidate or the app; a slice has its own row only where it does not pass."""
     shown = [r for r in results if not r.slice or effective(r) in TROUBLES]
-    keys = [(r.check, r.against, r.slice) for r in shown]
-    return tuple(row(r, several_environments=keys.count(key) > 1) for r, key in zip(shown, keys, strict=True))
+    return tuple(row(result, _where(result, shown)) for result in shown)
+
+
+def _where(result: Result, others: Sequence[Result]) -> str:
+    """Tell apart environments that answer the same question: by engine, or in full where the engine is the same."""
+    question = (result.check, result.against, result.slice)
+    same = [r.environment for r in others if (r.check, r.against, r.slice) == question]
+    if len(same) == 1:
+        return ""
+    engine = result.environment.engine
+    if sum(environment.engine == engine for environment in same) > 1:
+        return environment_words(result.environment)
+    return ENGINES_SHORT.get(engine, engine)
 
 
 def environment_words(environment: Environment) -> str:
@@ -388,16 +459,18 @@ def unproven(report: Report) -> tuple[str, ...]:
 
 
 def _unproven(report: Report) -> Iterator[str]:
-    engines = {environment.engine for environment in environments(report)}
-    apple = [environment for environment in environments(report) if environment.engine == "coreml"]
-    if not engines - {"static"}:
-        yield "The model was not run at all: no numbers were compared."
+    apple = [a.result for a in answers(report) if a.result.environment.engine == "coreml" and _ran(a.result)]
+    compared = [result for result in apple if result.check in NUMERIC]
+    if not any(a.result.check in NUMERIC and _ran(a.result) for a in answers(report)):
+        yield "The model was not run: its answers were compared with nothing."
     if not apple:
         yield "Not run on Apple's runtime; GPU, Neural Engine and speed are not tested."
-    elif not any(_uses_neural_engine(environment) for environment in apple):
-        yield "Run on Apple's runtime, but the Neural Engine is not tested."
-    if not any("iphone" in e.device.lower() or "ipad" in e.device.lower() for e in apple):
-        yield "Not run on an iPhone or iPad."
+    elif not compared:
+        yield "Apple's runtime did not compute the answers; GPU and Neural Engine are not tested."
+    elif not any(_uses_neural_engine(result.environment) for result in compared):
+        yield "Apple's runtime computed the answers, but not on the Neural Engine."
+    if not any(name in result.environment.device.lower() for result in compared for name in ("iphone", "ipad")):
+        yield "Its answers were not tested on an iPhone or iPad."
     if any(a.result.basis is Basis.REPORTED for a in answers(report)):
         yield "“Reported” numbers come from the code of this pull request, which the gate cannot verify."
     if declared := [model.name for model in report.models if model.self_declared]:
@@ -406,6 +479,10 @@ def _unproven(report: Report) -> Iterator[str]:
         yield f"No labels, so accuracy means agreement with the reference: {', '.join(unlabelled)}."
     if report.run.sandbox == "none":
         yield "The model's code ran without a sandbox."
+
+
+def _ran(result: Result) -> bool:
+    return result.outcome not in (Outcome.NOT_RUN, Outcome.ERROR)
 
 
 def _uses_neural_engine(environment: Environment) -> bool:
@@ -426,7 +503,7 @@ def problems(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(effective(a.result)),
-            f"{a.model.name if a.model else 'app'} · {QUESTIONS[a.result.check]}",
+            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
             " ".join(part for part in (_sentence(a.result.message), _sentence(_remedy(report, a))) if part),
         )
         for a in unsettled(report)[1:]
@@ -438,7 +515,7 @@ def waivers(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(Outcome.PASS, waived=True),
-            f"{a.model.name if a.model else 'app'} · {QUESTIONS[a.result.check]}",
+            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
             f"{_sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {_sentence(w.reason)}",
         )
         for a in answers(report)
@@ -447,20 +524,26 @@ def waivers(report: Report) -> tuple[Note, ...]:
 
 
 def not_run(report: Report) -> tuple[Note, ...]:
-    """Return what was not asked or not possible, by question and reason, with the models it is about."""
-    found: dict[tuple[CheckName, str], list[str]] = {}
+    """Return what was not asked or not possible, by reason, with the models and questions that it is about."""
+    by_model: dict[tuple[str, str], list[CheckName]] = {}
     for a in answers(report):
         if effective(a.result) is Outcome.NOT_RUN:
-            found.setdefault((a.result.check, a.result.message), []).append(a.model.name if a.model else "app")
-    everyone = len(report.models)
+            by_model.setdefault((a.result.message, a.model.name if a.model else "app"), []).append(a.result.check)
+    by_reason: dict[tuple[str, tuple[CheckName, ...]], list[str]] = {}
+    for (reason, name), checks in by_model.items():
+        by_reason.setdefault((reason, tuple(dict.fromkeys(checks))), []).append(name)
     return tuple(
-        Note(
-            mark(Outcome.NOT_RUN),
-            QUESTIONS[check] if len(names) == everyone > 1 else f"{', '.join(names)} · {QUESTIONS[check]}",
-            _sentence(reason),
-        )
-        for (check, reason), names in found.items()
+        Note(mark(Outcome.NOT_RUN), f"{_names(names, len(report.models))}: {_asked(checks)}", _sentence(reason))
+        for (reason, checks), names in by_reason.items()
     )
+
+
+def _names(names: Sequence[str], of: int) -> str:
+    return "all models" if len(names) == of > 1 else ", ".join(names)
+
+
+def _asked(checks: Sequence[CheckName]) -> str:
+    return QUESTIONS[checks[0]] if len(checks) == 1 else f"{', '.join(TOPICS[check] for check in checks)}."
 
 
 class Option(NamedTuple):
@@ -494,7 +577,7 @@ def _option(candidate: Candidate) -> Option:
         summary=candidate.summary,
         size=write(bytes_, Unit.BYTES) if bytes_ is not None else NONE,
         bytes=bytes_,
-        accuracy=accuracy_words(candidate) or NONE,
+        accuracy=accuracy_value(candidate) or NONE,
         outcome=outcome,
         mark=mark(outcome),
         why=_sentence(worst.message) if worst else "",
