@@ -7,6 +7,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from gate.quantity import duration
@@ -100,14 +101,48 @@ class Explored:
 
 @dataclass(frozen=True)
 class Dossier:
-    """What engineers want to know about a model."""
+    """What engineers want to know about a model. Computed when it is laid out: a comment that is full asks no more."""
 
-    name: str
-    facts: tuple[tuple[str, str], ...]
-    remarks: tuple[Remark, ...]
-    more_remarks: str
-    numbers: tuple[Number, ...]
-    more_numbers: str
+    model: Model
+    room: Room
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.name
+
+    @cached_property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Where it comes from and what became of it."""
+        return tuple(facts(self.model))
+
+    @cached_property
+    def _found(self) -> tuple[Remark, ...]:
+        return remarks(tuple(finding for result in self.model.shipped.results for finding in result.findings))
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """Findings, most severe first."""
+        return self._found[: self.room.remarks]
+
+    @property
+    def more_remarks(self) -> str:
+        """How many findings there is no room for."""
+        return _more(len(self._found) - self.room.remarks, "finding")
+
+    @cached_property
+    def _counted(self) -> tuple[Number, ...]:
+        return tuple(numbers(self.model.shipped.results)) if self.room.measurements else ()
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """Measurements of what ships."""
+        return self._counted[: self.room.measurements]
+
+    @property
+    def more_numbers(self) -> str:
+        """How many measurements there is no room for."""
+        return _more(len(self._counted) - self.room.measurements, "measurement")
 
 
 @dataclass(frozen=True)
@@ -152,7 +187,7 @@ def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -
         more_notes=_more(sum(max(0, len(notes) - room.notes) for notes in (problems, waivers, not_run)), "note"),
         unproven=words.unproven(report),
         explored=tuple(explored(model) for model in models if len(model.candidates) > 1) if room.explored else (),
-        dossiers=tuple(dossier(model, room) for model in models) if room.engineers else (),
+        dossiers=tuple(Dossier(model, room) for model in models) if room.engineers else (),
         commit=(report.run.commit or "")[:SHORT_DIGEST],
         base_commit=(report.run.base_commit or "")[:SHORT_DIGEST],
         footer=tuple(footer(report)),
@@ -203,20 +238,6 @@ def remarks(findings: tuple[Finding, ...]) -> tuple[Remark, ...]:
             evidence=finding.evidence or "",
         )
         for finding in ordered
-    )
-
-
-def dossier(model: Model, room: Room) -> Dossier:
-    """Gather what engineers want to know about what ships."""
-    found = remarks(tuple(finding for result in model.shipped.results for finding in result.findings))
-    counted = tuple(numbers(model.shipped.results))
-    return Dossier(
-        name=model.name,
-        facts=tuple(facts(model)),
-        remarks=found[: room.remarks],
-        more_remarks=_more(len(found) - room.remarks, "finding"),
-        numbers=counted[: room.measurements],
-        more_numbers=_more(len(counted) - room.measurements, "measurement") if room.measurements else "",
     )
 
 

@@ -24,14 +24,16 @@ NOTES = 20
 def terminal(report: Report) -> RenderableType:
     """Return what `console.print` shows: questions, candidates, what is not proven, verdict."""
     page = pages.build(report, pages.Room(notes=NOTES))
-    parts: list[RenderableType] = [_questions(page)] if page.groups or page.app_rows else []
-    parts += map(_candidates, page.explored)
-    parts += [_text(f"{remark.mark} {remark.message} {remark.advice}", "yellow") for remark in page.run_remarks]
-    for note in (*page.problems, *page.waivers, *page.not_run):
-        parts.append(_text(f"{note.mark}  {note.about} {note.text}"))
-    parts += [_text(f"·  {line}", "dim") for line in page.unproven]
-    parts.append(_verdict(page))
-    return Group(*parts)
+    notes = (*page.problems, *page.waivers, *page.not_run)
+    blocks: list[list[RenderableType]] = [
+        [_questions(page)] if page.groups or page.app_rows else [],
+        [part for explored in page.explored for part in (_candidates(explored), Text())][:-1],
+        [_text(f"{remark.mark} {remark.message} {remark.advice}", "yellow") for remark in page.run_remarks],
+        [_text(f"{note.mark} · {note.about} {note.text}") for note in notes],
+        [_text(f"· {line}", "dim") for line in page.unproven],
+        [_verdict(page)],
+    ]
+    return Group(*(part for block in blocks if block for part in (*block, Text())))
 
 
 def _text(text: str, style: str | Style = "") -> Text:

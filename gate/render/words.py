@@ -100,6 +100,7 @@ SEVERITY_MARKS = {"error": "✗", "warning": "⚠", "info": "i"}
 TROUBLES = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
 
 
+YARDSTICKS = {"source": "the original model", "base": "the base branch", "release": "the last release"}
 NUMERIC = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # they run the model
 WEIGHED = (CheckName.SIZE, CheckName.ACCURACY)  # a cure must have been asked these, too
 OPTIONAL = (CheckName.SIZE, CheckName.MEMORY, CheckName.LATENCY, CheckName.APP_SIZE)  # no verdict without a budget
@@ -129,6 +130,15 @@ class Answer(NamedTuple):
 def mark(outcome: Outcome, *, waived: bool = False) -> str:
     """Write an outcome with its mark: ✓ pass."""
     return "✓ accepted" if waived else f"{MARKS[outcome]} {OUTCOMES[outcome]}"
+
+
+def question(result: Result, where: str = "") -> str:
+    """Ask what a result answers; `where` tells environments apart."""
+    same = result.check is CheckName.ACCURACY and YARDSTICKS.get(result.against or "")
+    asked = f"Is it as accurate as {same}?" if same else QUESTIONS[result.check]
+    against = "" if same or not result.against else f"compared with {YARDSTICKS.get(result.against, result.against)}"
+    circumstances = ", ".join(part for part in (against, result.slice, where) if part)
+    return f"{asked} ({circumstances})" if circumstances else asked
 
 
 def effective(result: Result) -> Outcome:
@@ -206,16 +216,16 @@ def _counted(number: int, noun: str) -> str:
 
 def _trouble(answer: Answer) -> str:
     """Say what is wrong: tagger is too large: 6.41 MB of 6 MB allowed."""
-    result, question = answer.result, QUESTIONS[answer.result.check]
+    result, asked = answer.result, question(answer.result)
     match effective(result):
         case Outcome.FAIL:
             figure = _deciding(result)
             detail = f": {_against_limit(figure)}" if figure and figure.limit is not None else ""
             return f"{answer.subject} {FAILURES[result.check]}{detail}"
         case Outcome.INCONCLUSIVE:
-            return f"not certain yet for {answer.subject}: {question}"
+            return f"not certain yet for {answer.subject}: {asked}"
         case _:
-            return f"no answer for {answer.subject}: {question}"
+            return f"no answer for {answer.subject}: {asked}"
 
 
 def _deciding(result: Result) -> Measurement | None:
@@ -232,7 +242,7 @@ def _against_limit(m: Measurement) -> str:
     if is_size(m) and m.bound is Bound.AT_MOST:
         return f"{shown.value} of {shown.limit} allowed"
     side = f"at least {shown.limit} needed" if m.bound is Bound.AT_LEAST else f"at most {shown.limit} allowed"
-    return f"{m.name.replace('_', ' ')} {shown.value}, {side}"
+    return f"{_title(m)} {shown.value}, {side}"
 
 
 def _and_more(others: Sequence[Answer]) -> str:
@@ -240,10 +250,10 @@ def _and_more(others: Sequence[Answer]) -> str:
 
 
 def _cause(answer: Answer) -> str:
-    """Say why, in the check's own sentence, and for a size by how much it changed."""
+    """Say why, in the check's own sentence; of a size that changed, by how much."""
     figure = _deciding(answer.result)
     if figure and is_size(figure) and figure.baseline is not None and figure.value != figure.baseline:
-        return f"{_sentence(answer.result.message)} {_growth(figure)}"
+        return _growth(figure)
     return _sentence(answer.result.message)
 
 
@@ -255,7 +265,7 @@ def _growth(m: Measurement) -> str:
 
 def _remedy(report: Report, answer: Answer) -> str:
     said = answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
-    return _explored_cure(report, answer) or _capital(said)
+    return _explored_cure(report, answer) or said
 
 
 def _capital(sentence: str) -> str:
@@ -285,8 +295,8 @@ def _explored_cure(report: Report, answer: Answer) -> str:
 
 def _passes(candidate: Candidate, asked: Result) -> bool:
     """Has the candidate passed the same question? (In any environment: explored ones are not run on every machine.)"""
-    question = (asked.check, asked.against, asked.slice)
-    return any((r.check, r.against, r.slice) == question and r.outcome is Outcome.PASS for r in candidate.results)
+    key = (asked.check, asked.against, asked.slice)
+    return any((r.check, r.against, r.slice) == key and r.outcome is Outcome.PASS for r in candidate.results)
 
 
 def _smaller_app(report: Report, result: Result) -> str:
@@ -304,7 +314,7 @@ def _smaller_app(report: Report, result: Result) -> str:
                 and total.value - (ours - theirs) <= total.limit
             ):
                 saving = write(ours - theirs, Unit.BYTES)
-                return f"{model.name} as {candidate.policy} was tried, would pass and saves {saving}"
+                return f"{candidate.policy} for {model.name} was tried, would pass and saves {saving}"
     return ""
 
 
@@ -322,16 +332,31 @@ def package_bytes(candidate: Candidate) -> float | None:
 
 
 def accuracy_words(candidate: Candidate) -> str:
-    """Write the deciding number of a candidate's accuracy, over all items: accuracy 97.2 %."""
-    figure = next(
-        (f for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice and (f := _deciding(r))), None
-    )
-    return f"{figure.name.replace('_', ' ')} {figures(figure).value}" if figure else ""
+    """Write how good a candidate's answers are, over all items: accuracy 97.2 %."""
+    found = [r for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice]
+    level = next((m for result in found if (m := _level(result))), None)
+    if level is not None:
+        return f"{_title(level)} {figures(level).value}"
+    return "answers identical" if any(result.identical for result in found) else ""
 
 
 def accuracy_value(candidate: Candidate) -> str:
     """Write the same for a column that is called accuracy."""
-    return accuracy_words(candidate).removeprefix("accuracy ")
+    return accuracy_words(candidate).removeprefix("accuracy ").removeprefix("answers ")
+
+
+def _level(result: Result) -> Measurement | None:
+    """Return the metric itself, where the deciding number may be its drop."""
+    return next((m for m in result.measurements if m.unit is not Unit.DECIBEL and not _is_drop(m)), None)
+
+
+def _is_drop(m: Measurement) -> bool:
+    return m.name.endswith("_drop") or m.name == "drop"
+
+
+def _title(m: Measurement) -> str:
+    """Name a number; what follows a colon is an output's name, which is for engineers."""
+    return m.name.split(":")[0].replace("_", " ")
 
 
 def _blocking(report: Report) -> str:
@@ -344,10 +369,9 @@ def _blocking(report: Report) -> str:
 
 
 def _sentence(text: str) -> str:
-    text = text.strip()
-    if not text:
-        return ""
-    return text if text[-1] in ".!?…" else f"{text}."
+    """End with a full stop, and begin with a capital where a plain word comes first."""
+    text = _capital(text.strip())
+    return text if not text or text[-1] in ".!?…" else f"{text}."
 
 
 def _capital_after_mark(sentence: str) -> str:
@@ -378,19 +402,14 @@ def row(result: Result, where: str = "") -> Row:
     """Put one result in a row of the table; `where` tells environments apart."""
     figure = _deciding(result)
     shown = figures(figure) if figure else None
-    circumstances = ", ".join(part for part in (_against(result), result.slice, where) if part)
     return Row(
-        question=f"{QUESTIONS[result.check]}{f' ({circumstances})' if circumstances else ''}",
-        before=shown.before if shown else NONE,
+        question=question(result, where),
+        before=_before(result, figure),
         now=_now(result, figure, shown),
-        limit=shown.bound if shown else NONE,
+        limit=_bound(result, figure),
         outcome=effective(result),
         mark=_mark(result),
     )
-
-
-def _against(result: Result) -> str:
-    return f"against {result.against}" if result.against else ""
 
 
 def _mark(result: Result) -> str:
@@ -401,17 +420,40 @@ def _mark(result: Result) -> str:
 
 
 def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> str:
+    if result.identical and (figure is None or figure.value == 0):
+        return "identical"
     if figure is None or shown is None:
-        return "identical" if result.identical else SAID.get(effective(result), NONE)
-    value = "identical" if result.identical and figure.value == 0 else shown.value
+        return SAID.get(effective(result), NONE)
     interval = f" ({shown.interval})" if shown.interval and _needs_interval(result, figure) else ""
     basis = f" ({BASES[result.basis]})" if result.basis in BASES else ""
-    return f"{_label(result, figure)}{value}{interval}{basis}"
+    level = _level(result)
+    if _is_drop(figure) and level is not None:
+        return f"{figures(level).value}, {_worse(figure)}{interval}{basis}"
+    return f"{_label(result, figure)}{shown.value}{interval}{basis}"
+
+
+def _worse(drop: Measurement) -> str:
+    """Say a drop in words: 0.3 points worse. A drop counts towards worse, whatever the metric's direction."""
+    if drop.value == 0:
+        return "no worse"
+    return f"{write(abs(drop.value), drop.unit)} {'worse' if drop.value > 0 else 'better'}"
+
+
+def _before(result: Result, figure: Measurement | None) -> str:
+    """Return what it was: the baseline of the number, or of the metric whose drop it is."""
+    level = _level(result) if figure and _is_drop(figure) else figure
+    return figures(level).before if level else NONE
+
+
+def _bound(result: Result, figure: Measurement | None) -> str:
+    if figure is None or figure.limit is None:
+        return NONE
+    return f"{'drop ' if _is_drop(figure) else ''}{figures(figure).bound}"
 
 
 def _label(result: Result, m: Measurement) -> str:
     """Name a number unless the question has named it: `fidelity_error` of `fidelity` is an error."""
-    name = m.name.replace(result.check.value, "").replace("_", " ").strip()
+    name = _title(m).replace(result.check.value, "").strip()
     return f"{name} " if name and not is_size(m) else ""
 
 
@@ -431,8 +473,8 @@ def rows(results: Sequence[Result]) -> tuple[Row, ...]:
 
 def _where(result: Result, others: Sequence[Result]) -> str:
     """Tell apart environments that answer the same question: by engine, or in full where the engine is the same."""
-    question = (result.check, result.against, result.slice)
-    same = [r.environment for r in others if (r.check, r.against, r.slice) == question]
+    key = (result.check, result.against, result.slice)
+    same = [r.environment for r in others if (r.check, r.against, r.slice) == key]
     if len(same) == 1:
         return ""
     engine = result.environment.engine
@@ -503,7 +545,7 @@ def problems(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(effective(a.result)),
-            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
+            f"{a.model.name if a.model else 'app'}: {question(a.result)}",
             " ".join(part for part in (_sentence(a.result.message), _sentence(_remedy(report, a))) if part),
         )
         for a in unsettled(report)[1:]
@@ -515,7 +557,7 @@ def waivers(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(Outcome.PASS, waived=True),
-            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
+            f"{a.model.name if a.model else 'app'}: {question(a.result)}",
             f"{_sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {_sentence(w.reason)}",
         )
         for a in answers(report)
