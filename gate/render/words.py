@@ -166,9 +166,9 @@ def headline(report: Report) -> Headline:
     if report.outcome is Outcome.PASS:
         return _clipped(_passed(report), _key_figures(report), _after_a_pass(report))
     worst, *others = unsettled(report)
-    sentence = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
-    remedy = f"{_sentence(_remedy(report, worst))}{_blocking(report)}"
-    return _clipped(_capital_after_mark(sentence), _cause(worst), remedy)
+    trouble = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
+    remedy = f"{sentence(_remedy(report, worst))}{_blocking(report)}"
+    return _clipped(_capital_after_mark(trouble), _cause(worst), remedy)
 
 
 def _clipped(*lines: str) -> Headline:
@@ -177,19 +177,22 @@ def _clipped(*lines: str) -> Headline:
 
 
 def _passed(report: Report) -> str:
-    if len(report.models) == 1:
-        return f"✓ {report.models[0].name} passes every check that was run"
-    return f"✓ All {len(report.models)} models pass every check that was run" if report.models else "✓ The app passes"
+    number = len(report.models)
+    who = (
+        f"All {number} models pass" if number > 1 else f"{report.models[0].name} passes" if number else "The app passes"
+    )
+    waived = sum(answer.result.waiver is not None for answer in answers(report))
+    return f"✓ {who}, with {counted(waived, 'accepted exception')}" if waived else f"✓ {who} every check that was run"
 
 
 def _key_figures(report: Report) -> str:
     """Size and accuracy of what ships, in one line."""
     if len(report.models) == 1:
-        return _sentence(", ".join(_shipped_merits(report.models[0])) or "No figure was asked for")
+        return sentence(", ".join(_shipped_merits(report.models[0])) or "No figure was asked for")
     total = next((r.measurements[0] for r in report.app.results if r.measurements), None)
     if total is None:
         return "No budget of the app as a whole."
-    return _sentence(f"Together they take {_against_limit(total)}")
+    return sentence(f"Together they take {_against_limit(total)}")
 
 
 def _shipped_merits(model: Model) -> list[str]:
@@ -199,18 +202,13 @@ def _shipped_merits(model: Model) -> list[str]:
 
 
 def _after_a_pass(report: Report) -> str:
-    waived = sum(a.result.waiver is not None for a in answers(report))
     findings = [*report.findings, *(finding for a in answers(report) for finding in a.result.findings)]
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
-    remarks = [
-        f"{_counted(waived, 'accepted exception')} in force" if waived else "",
-        f"{_counted(warnings, 'warning')} below" if warnings else "",
-    ]
-    said = "; ".join(remark for remark in remarks if remark)
-    return f"Nothing to do; {said}." if said else "Nothing to do."
+    return f"Nothing to do; {counted(warnings, 'warning')} below." if warnings else "Nothing to do."
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Write 1 warning, 2 warnings."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -246,7 +244,7 @@ def _against_limit(m: Measurement) -> str:
 
 
 def _and_more(others: Sequence[Answer]) -> str:
-    return f" (and {_counted(len(others), 'more problem')} below)" if others else ""
+    return f" (and {counted(len(others), 'more problem')} below)" if others else ""
 
 
 def _cause(answer: Answer) -> str:
@@ -254,7 +252,7 @@ def _cause(answer: Answer) -> str:
     figure = _deciding(answer.result)
     if figure and is_size(figure) and figure.baseline is not None and figure.value != figure.baseline:
         return _growth(figure)
-    return _sentence(answer.result.message)
+    return sentence(answer.result.message)
 
 
 def _growth(m: Measurement) -> str:
@@ -368,7 +366,7 @@ def _blocking(report: Report) -> str:
     return ""
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """End with a full stop, and begin with a capital where a plain word comes first."""
     text = _capital(text.strip())
     return text if not text or text[-1] in ".!?…" else f"{text}."
@@ -407,16 +405,15 @@ def row(result: Result, where: str = "") -> Row:
         before=_before(result, figure),
         now=_now(result, figure, shown),
         limit=_bound(result, figure),
-        outcome=effective(result),
-        mark=_mark(result),
+        outcome=Outcome.NOT_RUN if _is_unlimited(result) else effective(result),
+        mark="– no limit set" if _is_unlimited(result) else mark(effective(result), waived=result.waiver is not None),
     )
 
 
-def _mark(result: Result) -> str:
-    unlimited = result.check in OPTIONAL and all(m.limit is None for m in result.measurements)
-    if unlimited and result.outcome is Outcome.PASS:
-        return "– no limit set"
-    return mark(effective(result), waived=result.waiver is not None)
+def _is_unlimited(result: Result) -> bool:
+    """Is it shown only, without a verdict?"""
+    limits = [m.limit for m in result.measurements if m.limit is not None]
+    return result.check in OPTIONAL and result.outcome is Outcome.PASS and not limits and result.waiver is None
 
 
 def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> str:
@@ -546,7 +543,7 @@ def problems(report: Report) -> tuple[Note, ...]:
         Note(
             mark(effective(a.result)),
             f"{a.model.name if a.model else 'app'}: {question(a.result)}",
-            " ".join(part for part in (_sentence(a.result.message), _sentence(_remedy(report, a))) if part),
+            " ".join(part for part in (sentence(a.result.message), sentence(_remedy(report, a))) if part),
         )
         for a in unsettled(report)[1:]
     )
@@ -558,7 +555,7 @@ def waivers(report: Report) -> tuple[Note, ...]:
         Note(
             mark(Outcome.PASS, waived=True),
             f"{a.model.name if a.model else 'app'}: {question(a.result)}",
-            f"{_sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {_sentence(w.reason)}",
+            f"{sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {sentence(w.reason)}",
         )
         for a in answers(report)
         if (w := a.result.waiver)
@@ -575,7 +572,7 @@ def not_run(report: Report) -> tuple[Note, ...]:
     for (reason, name), checks in by_model.items():
         by_reason.setdefault((reason, tuple(dict.fromkeys(checks))), []).append(name)
     return tuple(
-        Note(mark(Outcome.NOT_RUN), f"{_names(names, len(report.models))}: {_asked(checks)}", _sentence(reason))
+        Note(mark(Outcome.NOT_RUN), f"{_names(names, len(report.models))}: {_asked(checks)}", sentence(reason))
         for (reason, checks), names in by_reason.items()
     )
 
@@ -622,5 +619,5 @@ def _option(candidate: Candidate) -> Option:
         accuracy=accuracy_value(candidate) or NONE,
         outcome=outcome,
         mark=mark(outcome),
-        why=_sentence(worst.message) if worst else "",
+        why=sentence(worst.message) if worst else "",
     )
