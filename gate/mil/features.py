@@ -256,7 +256,9 @@ def _planar(pixels: Array, feature: Feature) -> Array:
 def _write(feature: Feature, value: Any) -> Any:
     if feature.kind is Kind.IMAGE:
         return _to_image(feature, value)
-    return numerics.array(value, feature.dtype) if isinstance(value, Tensor) and feature.dtype else value
+    if not isinstance(value, Tensor) or not feature.dtype:
+        return value
+    return numerics.array(value.reshape(1) if value.dim() == 0 else value, feature.dtype)  # Core ML has no rank 0
 
 
 def _to_image(feature: Feature, value: Tensor) -> Any:
