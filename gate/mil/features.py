@@ -86,7 +86,7 @@ class Features:
     states: tuple[Feature, ...]
     declared: Mapping[str, TensorType]  # what the program itself says of its inputs
 
-    def read(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    def read(self, inputs: Any) -> dict[str, Tensor]:
         """Return one tensor for each input of the program; raise BadInput that names the feature."""
         if not isinstance(inputs, Mapping):
             raise BadInput(f"inputs must be a dict of arrays, found {type(inputs).__name__}")
