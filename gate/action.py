@@ -183,6 +183,11 @@ class Surroundings:
     def token(self) -> str:
         return self.environ.get("GATE_TOKEN", "")
 
+    def run_url(self, run: int | None = None) -> str | None:
+        """Where the artifacts of a run are, by default of this one."""
+        server, number = self.environ.get("GITHUB_SERVER_URL"), run or self.environ.get("GITHUB_RUN_ID")
+        return f"{server}/{self.environ['GITHUB_REPOSITORY']}/actions/runs/{number}" if server and number else None
+
     def event(self) -> github.Event:
         """Read the event; what is no JSON is told as such."""
         name, path = self.environ.get("GITHUB_EVENT_NAME", ""), self._path("GITHUB_EVENT_PATH")
@@ -276,7 +281,7 @@ def run_prepare(around: Surroundings) -> Exit:
         write_text(work / "evaluated.json", Evaluated(exit_code=error.exit_code, message=str(error)).model_dump_json())
         return Exit.PASS
     around.output(evaluate=str(bool(plan.concerned)).lower(), sandbox=plan.sandbox, image=plan.image)
-    around.output(concerned=" ".join(plan.concerned), report_path=str(work / "out" / "report.json"))
+    around.output(concerned=" ".join(plan.concerned), folder=str(work / "out") if plan.concerned else "")
     return Exit.PASS
 
 
@@ -560,7 +565,7 @@ def _report_other_run(inputs: Inputs, around: Surroundings, event: github.Event)
         around.output(verdict=VERDICT_NONE, exit_code="0", comment_written="false")
         return Exit.PASS
     report = load_report(github.artifact_member(client, event.repository, run.id, inputs.artifact, "report.json"))
-    answer = _judged(report, inputs.fail_on)
+    answer = _judged(report, inputs, around.run_url(run.id))
     around.summarize(answer.summary)
     _comment(inputs, around, pull.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))
@@ -592,44 +597,43 @@ def exit_code(outcome: Outcome, fail_on: FailOn) -> Exit:
 
 def _answer(inputs: Inputs, around: Surroundings) -> Answer:
     if inputs.report:
-        return _judged(load_report(_read(prepare.inside(around.workspace, inputs.report))), inputs.fail_on)
+        return _judged(load_report(_read(prepare.inside(around.workspace, inputs.report))), inputs, around.run_url())
     ended = around.work / "evaluated.json"
     if ended.exists():
-        return _evaluated(Evaluated.model_validate_json(ended.read_bytes()), inputs.fail_on, around.work)
+        return _evaluated(Evaluated.model_validate_json(ended.read_bytes()), inputs, around)
     plan = Plan.model_validate_json((around.work / "plan.json").read_bytes())
     if plan.concerned:
-        return _unanswered(Exit.NO_ANSWER, "the evaluation did not start; see the log of the step before")
+        return _unanswered(Exit.NO_ANSWER, "the evaluation did not start; see the log of the step before", inputs)
     return Answer(VERDICT_NONE, Exit.PASS, NOTHING, NOTHING)
 
 
-def _evaluated(ended: Evaluated, fail_on: FailOn, work: Path) -> Answer:
+def _evaluated(ended: Evaluated, inputs: Inputs, around: Surroundings) -> Answer:
     """Tell the report, unless `gate check` ended in a way that does not fit it."""
-    file = work / "out" / "report.json"
+    file = around.work / "out" / "report.json"
     if ended.exit_code in (Exit.USAGE, Exit.CRASH) or not file.exists():
-        return _unanswered(_known(ended.exit_code), ended.message)
-    answer = _judged(load_report(_read(file)), fail_on)
+        return _unanswered(_known(ended.exit_code), ended.message, inputs)
+    answer = _judged(load_report(_read(file)), inputs, around.run_url())
     if answer.exit_code != ended.exit_code:
         told = f"report.json says {answer.verdict}, but `gate check` ended with exit code {ended.exit_code}"
-        return _unanswered(Exit.NO_ANSWER, f"{told}; neither is believed.\n{ended.message}")
+        return _unanswered(Exit.NO_ANSWER, f"{told}; neither is believed.\n{ended.message}", inputs)
     return answer
 
 
-def _judged(report: Report, fail_on: FailOn) -> Answer:
+def _judged(report: Report, inputs: Inputs, run_url: str | None) -> Answer:
     return Answer(
         verdict=report.outcome,
-        exit_code=exit_code(report.outcome, fail_on),
-        comment=render.comment(report),
-        summary=render.summary(report),
+        exit_code=exit_code(report.outcome, inputs.fail_on),
+        comment=render.comment(report, report_url=run_url, marker_id=inputs.comment_id),
+        summary=render.summary(report, report_url=run_url),
         annotations=tuple(render.annotations(report)),
     )
 
 
-def _unanswered(code: Exit, message: str) -> Answer:
+def _unanswered(code: Exit, message: str, inputs: Inputs) -> Answer:
     cause = "The gate cannot run as configured" if code is Exit.USAGE else "The gate has no answer"
     text = f"**{cause}** (exit code {int(code)}).\n\n{fenced(message)}\n"
-    return Answer(
-        Outcome.ERROR, code, text, text, (render.Annotation("error", message[-ANNOTATION_CHARACTERS:], cause),)
-    )
+    told = render.Annotation("error", inputs.config, 1, cause, message[-ANNOTATION_CHARACTERS:])
+    return Answer(Outcome.ERROR, code, text, text, (told,))
 
 
 def _known(code: int) -> Exit:
@@ -660,8 +664,7 @@ def annotate(annotations: Iterable[render.Annotation]) -> None:
     by_level = {level: [a for a in annotations if a.level == level] for level in ("error", "warning", "notice")}
     for level, found in by_level.items():
         for a in found[:ANNOTATIONS_PER_LEVEL]:
-            place = {"file": a.file or "", "line": a.line or "", "title": a.title}
-            say(command(level, a.message[:ANNOTATION_CHARACTERS], **place))
+            say(command(level, a.message[:ANNOTATION_CHARACTERS], file=a.file, line=a.line, title=a.title))
 
 
 def _comment(inputs: Inputs, around: Surroundings, number: int, answer: Answer) -> None:

@@ -105,6 +105,7 @@ def check(
         cache=cache,
         jobs=jobs,
         fail_on=fail_on.value,
+        **_told_by_the_action(),
     )
     report = pipeline.check(options, progress=_progress)
     if json:
@@ -178,6 +179,15 @@ def doctor(json: JsonOption = False) -> None:
     from gate.doctor import examine
 
     _print(examine(), json)
+
+
+def _told_by_the_action() -> dict[str, Any]:
+    """What the GitHub action says of the run: it starts this command in a sandbox, with an environment of these names only."""
+    told = {
+        name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
+    }
+    site = os.environ.get("GATE_SITE")
+    return told | {"site": Path(site) if site else None}
 
 
 def _print(record: Any, as_json: bool) -> None:

@@ -298,7 +298,8 @@ def upsert_comment(client: Client, repository: str, number: int, comment_id: str
 
     Raises `CannotComment` when the token may not.
     """
-    body = fit_comment(f"{marker(comment_id)}\n{text}")
+    head = marker(comment_id)
+    body = fit_comment(text if text.startswith(head) else f"{head}\n{text}")
     for _ in range(client.patience.attempts):
         existing = find_comment(client, repository, number, comment_id)
         if existing and _same_text(existing.body, body):

@@ -54,7 +54,8 @@ class Options:
     commit: str | None = None
     base_commit: str | None = None
     config_from: str = "working tree"
-    sandbox: str | None = None  # what an outer step already keeps apart, such as container
+    sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    site: Path | None = None  # wheels that the prepare step installed, for the team's code only
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         time_limit=plan.remaining(),
         memory_limit=plan.config.limits.memory,
         in_container=container,
+        extra_pythonpath=(plan.options.site,) if plan.options.site else (),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
         trial = Trial(entry, source, around, scratch)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are inputs read, decisions taken and answers told as action.yml promises? The whole chain is in tests/action."""
 
+import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -88,6 +90,12 @@ def test_every_input_is_handed_to_a_step_and_read_there() -> None:
 def test_only_prepare_and_report_are_handed_a_token() -> None:
     holders = [step["name"] for step in metadata()["runs"]["steps"] if "token" in json.dumps(step)]
     assert holders == ["Prepare", "Report"]
+
+
+def test_the_action_loads_neither_torch_nor_numpy() -> None:
+    script = "import sys, gate.action; print({'torch', 'numpy', 'coremltools'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 # --- workflow commands and command files ---------------------------------------------------------------------------
@@ -264,11 +272,21 @@ def test_what_the_job_ends_with(outcome: Outcome, fail_on: action.FailOn, code: 
     assert action.exit_code(outcome, fail_on) == code
 
 
+def test_the_command_line_ends_with_the_same_code() -> None:
+    from gate import pipeline  # heavy: the engine comes with it
+
+    for outcome, fail_on in itertools.product((o for o in Outcome if o is not Outcome.NOT_RUN), action.FailOn):
+        assert pipeline.exit_code(make(outcome), fail_on) == action.exit_code(outcome, fail_on)
+
+
 def answer(folder: Path, code: int, report: str | None, fail_on: action.FailOn = action.FailOn.FAIL) -> action.Answer:
     (folder / "out").mkdir()
     if report is not None:
         (folder / "out" / "report.json").write_text(report)
-    return action._evaluated(action.Evaluated(exit_code=code, message="the end"), fail_on, folder)
+    around = action.Surroundings({"GATE_WORK": str(folder), "GITHUB_REPOSITORY": "team/app"})
+    return action._evaluated(
+        action.Evaluated(exit_code=code, message="the end"), action.Inputs(fail_on=fail_on), around
+    )
 
 
 @pytest.mark.parametrize(
