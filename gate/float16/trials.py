@@ -74,9 +74,15 @@ class Trials:
     def places(self) -> tuple[Place, ...]:
         """Everything that computes or receives floats, in order."""
         inputs = (
-            Place(-1, "cast", value.name) for value in self.function.inputs if isinstance(value.type, TensorType) and value.type.dtype in FLOATS
+            Place(-1, "cast", value.name)
+            for value in self.function.inputs
+            if isinstance(value.type, TensorType) and value.type.dtype in FLOATS
         )
-        ops = (Place(i, step.op.type, _name(step.op), step.op) for i, step in enumerate(self._exact_steps) if _rounds(step.op))
+        ops = (
+            Place(i, step.op.type, _name(step.op), step.op)
+            for i, step in enumerate(self._exact_steps)
+            if _rounds(step.op)
+        )
         return (*inputs, *ops)
 
     @cached_property
@@ -109,7 +115,14 @@ class Trials:
             self._half_run(values).steps([self._half_steps[place.index]])
         return [values[s] for s in self._exact_steps[place.index].outputs if isinstance(values[s], Tensor)]
 
-    def damage(self, places: Iterable[Place], kept: frozenset[int] = frozenset()) -> float:
+    def readers(self, place: Place) -> Iterator[str]:
+        """Types of the ops that read a place's result."""
+        written = {self._slot(place.name)} if place.index < 0 else set(self._exact_steps[place.index].outputs)
+        for step, slots in zip(self._exact_steps, self._reads, strict=True):
+            if slots & written:
+                yield step.op.type
+
+    def damage(self, places: Iterable[Place]) -> float:
         """How far the outputs are off when these places alone run in half."""
         return worst(self.differences(places))
 
@@ -271,8 +284,3 @@ def _error(exact: Tensor, found: Tensor) -> Local:
         float(delta.max()) / max(float(clean.abs().max()), 1e-30),
         float(delta.norm() / clean.norm().clamp_min(1e-30)),
     )
-
-
-def ordered(places: Iterable[Place]) -> Iterator[Place]:
-    """Yield places in the order of the program."""
-    yield from sorted(places, key=lambda place: place.index)
