@@ -16,7 +16,6 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -108,9 +107,10 @@ class CaseSource(Source):
 
     @cached_property
     def worker(self) -> worker.Worker:
-        handover = self.workdir / "handover"
-        handover.mkdir(parents=True, exist_ok=True)
-        startup: Startup = _startup(self.entry, self.config, (), handover)
+        self._private = self.workdir / "private"
+        startup: Startup = _startup(self.entry, self.config, (), self._private)
+        for folder in (startup.requests, startup.answers):
+            Path(folder).mkdir(parents=True, exist_ok=True)
         return worker.Worker(startup)
 
     def _ask(self, verb: Verb, **arguments: Any) -> Any:
@@ -122,20 +122,20 @@ class CaseSource(Source):
         """Convert, or take what was converted from the same bytes by the same code before."""
         kept = self.packages / self._key(arguments)
         record = kept.with_suffix(".json")
-        self._private = self.worker.folder.__class__(self.worker.startup.handover)
+        answers = Path(self.worker.startup.answers)
         if not record.is_file():
             answer = self._convert_now(arguments)
             kept.parent.mkdir(parents=True, exist_ok=True)
             if answer.get("package"):
                 shutil.rmtree(kept, ignore_errors=True)
-                shutil.move(self._private / answer["package"], kept)
+                shutil.move(answers / answer["package"], kept)
             record.write_text(json.dumps(answer))
         answer = json.loads(record.read_text())
         if "failure" in answer:
             raise self._error(Verb.CONVERT, protocol.Failure.model_validate(answer["failure"]))
         name = "package-1.mlpackage"
-        shutil.rmtree(self._private / name, ignore_errors=True)
-        shutil.copytree(kept, self._private / name)
+        shutil.rmtree(answers / name, ignore_errors=True)
+        shutil.copytree(kept, answers / name)
         return {**answer, "package": name}
 
     def _convert_now(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +173,3 @@ def make_trial(case: Case, work: Path) -> Trial:
     with contextlib.redirect_stderr(io.StringIO()):
         trial.prepare()
     return trial
-
-
-def now() -> datetime:
-    return datetime.now(UTC)

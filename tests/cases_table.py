@@ -75,7 +75,7 @@ def judge_float16(trial: Trial) -> Result:
 def _subject(trial: Trial) -> base.Subject:
     package = trial.conversion.float16
     assert package is not None
-    candidate = Candidate(Role.SHIP, policy.load("float16"), read_package(package))
+    candidate = Candidate(Role.SHIP, policy.load("float16", trial.around.config.folder), read_package(package))
     return trial._subject(candidate, None, package)
 
 
