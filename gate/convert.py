@@ -27,6 +27,7 @@ from coremltools.converters.mil.frontend.torch.internal_graph import InternalTor
 from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_and_optimize_ir
 from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+from coremltools.converters.mil.mil.passes.defs.preprocess import NameSanitizer
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
 from torch.jit._trace import TracerWarning
@@ -46,6 +47,7 @@ TARGETS = {
     Target.IOS18: ct.target.iOS18,
 }
 COLORS = {"RGB": ct.colorlayout.RGB, "BGR": ct.colorlayout.BGR, "GRAYSCALE": ct.colorlayout.GRAYSCALE}
+_TENSOR = "_values"
 WRAPPED = "wrapped"  # where a script module sits in the module that adapts it
 TOOL_FOLDERS = tuple(str(Path(str(file)).parent) for file in (torch.__file__, ct.__file__, __file__))
 
@@ -66,6 +68,7 @@ class InputPlan:
     """One input: what the package takes, and how the module gets it."""
 
     spec: Input
+    argument: str  # name of the parameter of `forward`
     native: torch.dtype  # what the module's own example has
     example: Array  # as an app hands it over: (1, …) numbers, or (h, w[, 3]) pixels
     dtype: np.dtype[Any]
@@ -135,6 +138,11 @@ def _float_for_tracing(dtype: np.dtype[Any]) -> torch.dtype:
     return torch.int32 if dtype.kind == "i" else torch.float32  # float16 inputs are cast by coremltools
 
 
+def core_ml_name(name: str) -> str:
+    """The name that coremltools will give instead: some characters and words are reserved in MIL."""
+    return str(NameSanitizer().sanitize_name(name))
+
+
 def _per_channel(values: Array) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
 
@@ -151,7 +159,7 @@ def _channels_first(value: Array, spec: Input) -> Array:
 
 def pixels_of(value: torch.Tensor, spec: Input) -> Array:
     """Undo the preprocessing of an example, to have the picture that an app would hand over."""
-    plan = InputPlan(spec, value.dtype, np.empty(0), np.dtype(np.uint8))
+    plan = InputPlan(spec, spec.name, value.dtype, np.empty(0), np.dtype(np.uint8))
     pixels = (value.float() - _per_channel(plan.bias)) / _per_channel(plan.scale)
     planes = pixels[0].round().clamp(0, 255).to(torch.uint8).numpy()
     planes = planes[::-1] if spec.color == "BGR" else planes
@@ -164,7 +172,8 @@ def _core_ml_shape(spec: Input, example: tuple[int, ...]) -> Any:
     if any(isinstance(dim, AnyOfDim) for dim in dims):
         return _enumerated(spec, [dim.any_of if isinstance(dim, AnyOfDim) else (dim,) for dim in dims])
     return tuple(
-        _range_dim(dim, size) if isinstance(dim, RangeDim) else dim for dim, size in zip(dims, example, strict=True)
+        _range_dim(spec, dim, size) if isinstance(dim, RangeDim) else dim
+        for dim, size in zip(dims, example, strict=True)
     )
 
 
@@ -177,7 +186,9 @@ def _enumerated(spec: Input, sizes: list[tuple[Any, ...]]) -> Any:
     return ct.EnumeratedShapes(shapes=shapes, default=shapes[0])
 
 
-def _range_dim(dim: RangeDim, size: int) -> Any:
+def _range_dim(spec: Input, dim: RangeDim, size: int) -> Any:
+    if dim.range[1] < 0:
+        raise UsageError(f"inputs.{spec.name}: an ML program needs an upper bound, found range {list(dim.range)}")
     return ct.RangeDim(lower_bound=dim.range[0], upper_bound=dim.range[1], default=dim.default or size)
 
 
@@ -225,7 +236,9 @@ def adapt(module: nn.Module, inputs: Sequence[InputPlan], by_name: bool) -> nn.M
 
     def adapted_forward(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         native = [plan.to_native(value) for plan, value in zip(inputs, values, strict=True)]
-        result = forward(**{p.name: v for p, v in zip(inputs, native, strict=True)}) if by_name else forward(*native)
+        result = (
+            forward(**{p.argument: v for p, v in zip(inputs, native, strict=True)}) if by_name else forward(*native)
+        )
         return tuple(tensor for _, tensor in flatten(result))
 
     adapted.forward = adapted_forward
@@ -378,11 +391,13 @@ def convert(
     try:
         captured, findings = program.captured(route)
         model = ct.convert(captured, **_options(program, precision, target, keep_float32))
+        origins = source_map(model, program.folder)
+        model = _with_named_probabilities(model, program)
     except (UsageError, ConversionError):
         raise
     except Exception as problem:
         raise _explained(problem, route, captured, program.folder) from problem
-    return model, source_map(model, program.folder), findings
+    return model, origins, findings
 
 
 def _options(
@@ -391,7 +406,10 @@ def _options(
     options: dict[str, Any] = {
         "convert_to": "mlprogram",
         "inputs": [plan.core_ml_type() for plan in program.inputs],
-        "outputs": [_output_type(*pair) for pair in zip(program.outputs, program.output_kinds, strict=True)],
+        "outputs": [
+            _output_type(output, kind, output.name in program.classes)
+            for output, kind in zip(program.outputs, program.output_kinds, strict=True)
+        ],
         "minimum_deployment_target": TARGETS[target],
         "compute_precision": _compute_precision(precision, keep_float32),
         "compute_units": ct.ComputeUnit.CPU_ONLY,
@@ -400,11 +418,25 @@ def _options(
     if program.states:
         options["states"] = [_state_type(state, buffer) for state, buffer in program._state_buffers()]
     for name, labels in program.classes.items():
-        options["classifier_config"] = ct.ClassifierConfig(labels, predicted_probabilities_output=name)
+        options["classifier_config"] = ct.ClassifierConfig(labels, predicted_probabilities_output=f"{name}{_TENSOR}")
     return options
 
 
-def _output_type(output: Output, kind: str) -> Any:
+def _with_named_probabilities(model: Any, program: TorchProgram) -> Any:
+    """coremltools calls every classifier's probabilities `classLabel_probs`; give them the name that the app uses."""
+    for name in program.classes:
+        specification = model.get_spec()
+        ct.utils.rename_feature(specification, specification.description.predictedProbabilitiesName, name)
+        specification.description.predictedProbabilitiesName = name
+        model = ct.models.MLModel(
+            specification, weights_dir=model.weights_dir, compute_units=ct.ComputeUnit.CPU_ONLY, skip_model_load=True
+        )
+    return model
+
+
+def _output_type(output: Output, kind: str, is_classes: bool) -> Any:
+    if is_classes:  # the tensor behind the probabilities must not have their name
+        return ct.TensorType(name=f"{output.name}{_TENSOR}", dtype=np.float32)
     if kind == "f":
         return ct.TensorType(name=output.name, dtype=np.float16 if output.dtype == "float16" else np.float32)
     return ct.TensorType(name=output.name, dtype=np.int32) if kind == "i" else ct.TensorType(name=output.name)
