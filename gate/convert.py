@@ -225,6 +225,19 @@ class _Wrapped(nn.Module):
         return self.wrapped(*values, **named)
 
 
+@contextlib.contextmanager
+def buffers_restored(module: nn.Module) -> Iterator[None]:
+    """Undo what a forward does to buffers: each run starts from the same state, and the states of a package from the module's own."""
+    saved = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                if name in saved and buffer.shape == saved[name].shape:
+                    buffer.copy_(saved[name])
+
+
 def adapt(module: nn.Module, inputs: Sequence[InputPlan], by_name: bool) -> nn.Module:
     """Return a module that takes the package's inputs in order and returns a flat tuple of tensors.
 
@@ -270,12 +283,8 @@ class TorchProgram:
     def run(self, values: Mapping[str, Array]) -> tuple[torch.Tensor, ...]:
         """Run the module in float32 on what an app would hand over."""
         fed = [plan.feed(_named(values, plan.name)) for plan in self.inputs]
-        saved = {state.name: buffer.clone() for state, buffer in self._state_buffers()}
-        with torch.no_grad():
-            result: tuple[torch.Tensor, ...] = self.adapted(*fed)
-            for state, buffer in self._state_buffers():
-                buffer.copy_(saved[state.name])  # each item starts from the same state
-        return result
+        with buffers_restored(self.module), torch.no_grad():
+            return tuple(tensor.clone() for tensor in self.adapted(*fed))  # an output may be a buffer itself
 
     def _state_buffers(self) -> list[tuple[State, torch.Tensor]]:
         buffers = dict(self.module.named_buffers())
@@ -287,7 +296,8 @@ class TorchProgram:
     def captured(self, route: str) -> tuple[Any, tuple[Finding, ...]]:
         """Trace or export, once per route."""
         if route not in self._made:
-            self._made[route] = CAPTURES[route](self)
+            with buffers_restored(self.module), torch.no_grad():
+                self._made[route] = CAPTURES[route](self)
         return self._made[route]
 
     def node_count(self) -> int:
@@ -309,7 +319,7 @@ def _named(values: Mapping[str, Array], name: str) -> Array:
 
 
 def _trace(program: TorchProgram) -> tuple[Any, tuple[Finding, ...]]:
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         traced = torch.jit.trace(program.adapted, program.example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     return traced, _baked(caught, program)
@@ -329,8 +339,7 @@ def _export(program: TorchProgram, table: dict[Any, Any] | None) -> tuple[Any, t
     if _is_script(program.module):
         raise ConversionError("a TorchScript file cannot be exported", [])
     shapes = {"values": tuple(_dynamic_dims(plan) for plan in program.inputs)}
-    with torch.no_grad():
-        exported = torch.export.export(program.adapted, program.example, dynamic_shapes=shapes, strict=False)
+    exported = torch.export.export(program.adapted, program.example, dynamic_shapes=shapes, strict=False)
     exported = exported.run_decompositions() if table is None else exported.run_decompositions(table)
     for node in exported.graph.nodes:
         node.meta["stack_trace"] = _mark_of_export(node, program.folder)

@@ -398,12 +398,12 @@ def _default_size(dim: Any) -> int:
 
 def _first_run(startup: Startup, module: Any, plans: Sequence["InputPlan"], by_name: bool) -> list[tuple[str, Any]]:
     """Run the example, to learn what the module returns and whether it runs at all."""
-    from gate.convert import flatten
+    from gate.convert import buffers_restored, flatten
 
     native = [plan.to_native(plan.feed(plan.example)) for plan in plans]
-    with calling("source: running the model on its example", Path(startup.folder)), _torch().no_grad():
+    with calling("source: running the model on its example", Path(startup.folder)), buffers_restored(module):
         result = module(**{p.argument: v for p, v in zip(plans, native, strict=True)}) if by_name else module(*native)
-    named = list(flatten(result))
+        named = [(name, tensor.clone()) for name, tensor in flatten(result)]
     if not named:
         raise SourceFault("source: the model returned no tensor on its example")
     if any(tensor.is_complex() for _, tensor in named):
@@ -526,9 +526,9 @@ def reference(worker: Worker, items: dict[str, list[Array]]) -> dict[str, list[A
 
 
 def _as_core_ml(tensor: Any) -> Array:
-    """As a package returns it: no double precision, no 64-bit integers where 32 bits hold the values."""
+    """As a package returns it: no double precision, no 64-bit integers where 32 bits hold the values, no booleans."""
     array: Array = tensor.detach().cpu().numpy() if tensor.dtype != _torch().bfloat16 else tensor.float().numpy()
-    if array.dtype.kind == "f":
+    if array.dtype.kind in "fb":
         return array.astype(np.float32)
     if array.dtype == np.int64 and not (array.size and np.abs(array).max() > np.iinfo(np.int32).max):
         return array.astype(np.int32)
