@@ -165,7 +165,7 @@ def test_the_arguments_of_gate_check() -> None:
     inputs = action.Inputs(config="ci/gate.yml", policies=("int8",), fail_on=action.FailOn.NEVER)
     arguments = action.check_arguments(inputs, plan(action.Sandbox.CONTAINER), Path("/w"))
     assert " ".join(arguments) == (
-        "check --config /gate/source/ci/gate.yml --out /gate/out --engine auto --fail-on never --model tagger --policy int8"
+        "check --config ci/gate.yml --out /gate/out --engine auto --fail-on never --model tagger --policy int8"
     )
 
 
@@ -173,7 +173,7 @@ def test_the_arguments_of_gate_check() -> None:
 
 
 def watch(script: str, seconds: float) -> action.Evaluated:
-    return action._watch(action.Apart([sys.executable, "-c", script], {"PATH": os.environ["PATH"]}), seconds)
+    return action._watch(action.Apart([sys.executable, "-c", script], {"PATH": os.environ["PATH"]}, Path("/")), seconds)
 
 
 def test_the_exit_code_and_the_end_of_the_output_are_noted(capsys: pytest.CaptureFixture[str]) -> None:

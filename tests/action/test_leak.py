@@ -8,14 +8,17 @@ is, where nothing may be found, and against the action with one defence removed,
 
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gate.action import SYSTEM_PATHS
+
 sys.path.insert(0, str(Path(__file__).parent))
-from runner import GATE_YML, Edit, Ended, Runner, copy_action, git, make_checkout
+from runner import GATE_YML, PROJECT, Edit, Ended, Runner, copy_action, git, make_checkout
 
 TOKEN = "ghs_T0kenThatMustNotBeSeen"
 
@@ -94,8 +97,8 @@ ALLOWED = (
 )  # fmt: skip
 
 ISOLATE, EVALUATE, ACTION = "support/isolate.sh", "support/evaluate.sh", "gate/action.py"
-NO_NAMESPACES = Edit(ISOLATE, '--probe) exec "${namespaces[@]}" -- true ;;', "--probe) exit 1 ;;")
-NO_DROP = Edit(ISOLATE, "--inh-caps=-all --bounding-set=-all ", "")
+NO_NAMESPACES = Edit(ISOLATE, '--probe) exec "${namespaces[@]}"', "--probe) exit 1; exec")
+NO_DROP = Edit(ISOLATE, "--ambient-caps=-all --inh-caps=-all --bounding-set=-all ", "")
 NO_SCRUB = Edit(EVALUATE, "exec env -i ", "exec env ")
 
 
@@ -149,9 +152,10 @@ REMOVED = {
         (
             Edit(ISOLATE, "--user --map-root-user --mount --pid --fork --kill-child", "--mount"),
             Edit(ISOLATE, "mount -t proc -o nosuid,nodev,noexec proc", "mount --rbind /proc"),
-            NO_DROP,  # for a root runner: without capabilities it may not look at other processes of root either
+            # Of two processes of root, one without capabilities may not look at the other; an ordinary user's may.
+            Edit(ISOLATE, '"${ordinary[@]}" "${powerless[@]}" "$@"', '"$@"'),
         ),
-        {"environment of a process", "outside of the root", "capabilities"},
+        {"environment of a process", "outside of the root", "capabilities", "setuid programs"},
     ),
     "network-namespace": ((Edit(ISOLATE, " --net ", " "),), {"network"}),
     "own-root": (
@@ -195,6 +199,26 @@ def test_without_a_defence_the_source_finds_something(
 ) -> None:
     placed = tuple(Edit(e.file, e.old, e.new.replace("{folder}", str(folder))) for e in edits)
     assert set(found(make_runner(folder, listener, *placed))) == expected
+
+
+def test_within_the_sandbox_the_worker_can_have_namespaces_of_its_own(folder: Path) -> None:
+    for name in ("root", "out", "tmp", "source"):
+        (folder / name).mkdir()
+    places = [part for name in ("root", "out", "tmp") for part in (f"--{name}", str(folder / name))]
+    system = [part for path in SYSTEM_PATHS if Path(path).exists() for part in ("--read", path)]
+    inner = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "true"]
+    command = [
+        str(PROJECT / ISOLATE),
+        *places,
+        *system,
+        "--read-as",
+        str(folder / "source"),
+        "/gate/source",
+        "--",
+        *inner,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # --- a machine without namespaces: less is kept apart, but the step's own process holds nothing to find -------------
