@@ -81,14 +81,18 @@ class InputPlan:
         if self.spec.scale is not None:
             return np.full(self.spec.channels, self.spec.scale)
         if self.spec.mean or self.spec.std:
-            return np.divide(1, 255 * np.asarray(self.spec.std or (1.0,) * self.spec.channels))
+            return np.asarray(1 / (255 * self._std))
         return np.ones(self.spec.channels)
+
+    @property
+    def _std(self) -> Array:
+        return np.asarray(self.spec.std or (1.0,) * self.spec.channels, dtype=np.float64)
 
     @property
     def bias(self) -> Array:
         """What is added per channel after `scale`."""
         if self.spec.mean:
-            return -np.asarray(self.spec.mean) / np.asarray(self.spec.std or (1.0,) * self.spec.channels)
+            return np.asarray(-np.asarray(self.spec.mean) / self._std)
         return np.asarray(self.spec.bias) if self.spec.bias else np.zeros(self.spec.channels)
 
     @property
@@ -351,7 +355,8 @@ def _baked(caught: Sequence[warnings.WarningMessage], program: TorchProgram) -> 
     for warning in caught:
         text = str(warning.message)
         branch = "to a Python boolean" in text
-        if issubclass(warning.category, TracerWarning) and (branch or (flexible and "to a Python" in text)):
+        theirs = _users([(warning.filename, warning.lineno)], program.folder) is not None
+        if theirs and issubclass(warning.category, TracerWarning) and (branch or (flexible and "to a Python" in text)):
             place = f"{_relative(warning.filename, program.folder)}:{warning.lineno}"
             what = "this condition" if branch else "this size"
             findings[place] = Finding(
@@ -435,6 +440,11 @@ def is_kept(op: Any, patterns: Sequence[str]) -> bool:
 _MARK = "gate:"
 
 
+_MAKE_NODE = InternalTorchIRNode.from_torchscript_node.__func__  # a classmethod
+_SCOPE_OF = InternalTorchIRNode.get_scope_info
+_CONVERT_NODE = torch_ops.convert_single_node
+
+
 class _Hooks:
     """Which torch node is being converted, for the message when that fails."""
 
@@ -446,26 +456,21 @@ _hooks = _Hooks()
 
 def install_hooks(folder: Path) -> None:
     """Make coremltools keep our mark, also in conversions that a converter script does itself; files are the team's under `folder`."""
-    make, scope, convert_node = (
-        InternalTorchIRNode.from_torchscript_node.__func__,  # a classmethod
-        InternalTorchIRNode.get_scope_info,
-        torch_ops.convert_single_node,
-    )
 
     def from_torchscript_node(cls: Any, node: Any, parent: Any) -> Any:
-        made = make(cls, node, parent)
+        made = _MAKE_NODE(cls, node, parent)
         made.gate_mark = _mark_of_trace(node, folder)
         return made
 
     def get_scope_info(self: Any) -> tuple[list[str], list[str]]:
-        names, kinds = scope(self)
+        names, kinds = _SCOPE_OF(self)
         if self.kind != "getattr" and hasattr(self, "gate_mark"):
             names = [*names[:-1], self.gate_mark]
         return names, kinds
 
     def convert_single_node(context: Any, node: Any) -> None:
         _hooks.current = node
-        convert_node(context, node)
+        _CONVERT_NODE(context, node)
 
     InternalTorchIRNode.from_torchscript_node = classmethod(from_torchscript_node)
     InternalTorchIRNode.get_scope_info = get_scope_info
@@ -550,7 +555,7 @@ def _source_line(op_type: str, mark: Mapping[str, Any], folder: Path) -> SourceL
         file=_relative(file, folder) if file else None,
         line=line,
         code=code or None,
-        torch=mark.get("torch"),
+        torch=_without_overload(mark["torch"]) if mark.get("torch") else None,
     )
 
 
@@ -730,7 +735,7 @@ def _place_of_raise(problem: BaseException, folder: Path) -> SourceLine:
 def _missing_operations(named: str, route: str, captured: Any, folder: Path) -> ConversionError:
     """List all unsupported operations at once, each with its first line; coremltools itself stops at the first."""
     places = dict(_scan(captured, folder))
-    kind = sanitize_op_kind(named)
+    kind = _without_overload(sanitize_op_kind(named))
     if kind not in places:
         places = {kind: [_place_of_failure(folder) or SourceLine(op_type="", torch=kind)], **places}
     findings = [
@@ -763,8 +768,15 @@ def _scan(captured: Any, folder: Path) -> Iterator[tuple[str, list[SourceLine]]]
     found: dict[str, list[SourceLine]] = {}
     for kind, mark in _kinds(captured, folder):
         if _TORCH_OPS_REGISTRY.get_func(kind) is None:
-            found.setdefault(kind, []).append(_source_line("", json.loads(mark.removeprefix(_MARK)), folder))
+            found.setdefault(_without_overload(kind), []).append(
+                _source_line("", json.loads(mark.removeprefix(_MARK)), folder)
+            )
     yield from found.items()
+
+
+def _without_overload(kind: str) -> str:
+    """`gru.input` is gru to everyone but the dispatcher."""
+    return kind.split(".")[0]
 
 
 def _kinds(captured: Any, folder: Path) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,6 @@ from gate.data import Batch, Dataset
 from gate.errors import UsageError
 from gate.files import write_text
 from gate.metrics import Kind, Metric, Outputs, load
-from gate.quantity import ChangeKind
 from gate.report import Outcome
 
 Array = npt.NDArray[Any]
@@ -95,15 +94,15 @@ def measure(
     order = np.random.default_rng(seed).permutation(len(dataset))
     asked = {name: run for name, run in yardsticks.items() if name not in same}
     curtails = metric.kind is Kind.BINARY and dataset.labels is not None and dataset.clusters is None
-    early = _Early(budget, metric, len(dataset)) if curtails and budget and budget.stop != "never" else None
+    early = _Early(budget, len(dataset)) if curtails and budget and budget.stop != "never" else None
     known = {name: _known(run, dataset, metric, batch_items) for name, run in asked.items()} if early else {}
     gathered = _Gathered(metric, asked, known)
     if early:
         early.watch({name: rows for name, (rows, _) in known.items()})
     for index in _batches(order, batch_items):
         gathered.add(dataset.batch(index), predict)
-        if early and early.decided(gathered.newest):
-            break
+        if early and early.decided(*gathered.newest) and not (gathered.identical and early.stop is Stop.CURTAILED):
+            break  # curtailment saves next to nothing on a pass: better to see whether all answers are identical
     return gathered.evidence(dataset, order, same, early)
 
 
@@ -206,6 +205,11 @@ class _Gathered:
         return labels
 
     @property
+    def identical(self) -> bool:
+        """Did no answer differ from any yardstick's so far, in any bit?"""
+        return bool(self._asked) and not self._differs
+
+    @property
     def newest(self) -> tuple[Array, dict[str, Array]]:
         """Rows of the last batch."""
         return self._candidate[-1], {name: rows[-1] for name, rows in self._yardsticks.items()}
@@ -246,55 +250,64 @@ def _count_right(rows: Array) -> int:
 
 
 class _Early:
-    """Watches every question of the budget, and says when all of them are answered."""
+    """Watches every question of the budget, and says when the verdict is certain."""
 
-    def __init__(self, budget: AccuracyBudget, metric: Metric, total: int) -> None:
+    def __init__(self, budget: AccuracyBudget, total: int) -> None:
         self._budget, self._total = budget, total
-        self.sequential = budget.stop == "sequential" and budget.drop is not None
+        self.sequential = budget.stop == "sequential"
         self.stop = Stop.CURTAILED
         self._questions: list[_Question] = []
 
     def watch(self, known: Mapping[str, Array]) -> None:
         """Begin, with every yardstick's rows on the whole data set."""
         budget = self._budget
-        whole = stats.shared_confidence(budget.confidence)[1] if self.sequential else budget.confidence
-        if budget.drop is not None and budget.drop.kind is ChangeKind.POINTS:
+        early, final = stats.shared_confidence(budget.confidence) if self.sequential else (None, budget.confidence)
+        if budget.drop is not None:
             margin = stats.exact(budget.drop.value)
-            for name in known:
-                sequence = stats.ConfidenceSequence(float(margin), stats.shared_confidence(budget.confidence)[0])
-                curtailment = stats.Curtailment(_count_right(known[name]), self._total, margin, whole)
-                self._questions.append(_Question(name, curtailment, sequence if self.sequential else None))
+            for name, rows in known.items():
+                sequence = early and stats.ConfidenceSequence(float(margin), early)
+                curtailment = stats.Curtailment(_count_right(rows), self._total, margin, final)
+                self._questions.append(_Question(name, curtailment, sequence or None))
         if budget.at_least is not None:
-            floor = stats.FloorCurtailment(self._total, budget.at_least, budget.confidence)
-            self._questions.append(_Question(None, floor, None))
+            sequence = early and floor_sequence(budget.at_least, early)
+            floor = stats.FloorCurtailment(self._total, budget.at_least, final)
+            self._questions.append(_Question(None, floor, sequence or None))
 
-    def decided(self, newest: tuple[Array, dict[str, Array]]) -> bool:
-        """Take the newest rows; are all questions answered?"""
-        candidate, yardsticks = newest
-        stops = [question.update(candidate, yardsticks) for question in self._questions]
-        if Stop.SEQUENTIAL in stops:
-            self.stop = Stop.SEQUENTIAL
-        return bool(stops) and None not in stops
+    def decided(self, candidate: Array, yardsticks: Mapping[str, Array]) -> bool:
+        """Take the newest rows; is the verdict certain? One failure is enough for that, a pass takes every question.
+
+        What is certain to stay inconclusive goes on, since its reader needs the narrowest interval.
+        """
+        answers = [question.update(candidate, yardsticks) for question in self._questions]
+        failed = [stop for outcome, stop in answers if outcome is Outcome.FAIL]
+        stops = failed or [stop for _, stop in answers]
+        self.stop = Stop.SEQUENTIAL if Stop.SEQUENTIAL in stops else Stop.CURTAILED
+        return bool(failed) or (bool(answers) and all(outcome is Outcome.PASS for outcome, _ in answers))
+
+
+def floor_sequence(floor: float, confidence: float) -> stats.ConfidenceSequence:
+    """Watch a floor: each item's drop is minus its being right, so that the proportion is above the floor when that is below."""
+    return stats.ConfidenceSequence(-floor, confidence, (-1, 0))
 
 
 class _Question:
-    """One yardstick, or the floor."""
+    """One yardstick, or the floor, and what may answer it before all items are used."""
 
     def __init__(
         self,
         name: str | None,
-        curtailment: "stats.Curtailment | stats.FloorCurtailment",
+        curtailment: stats.Curtailment | stats.FloorCurtailment,
         sequence: stats.ConfidenceSequence | None,
     ) -> None:
         self._name, self._curtailment, self._sequence = name, curtailment, sequence
 
-    def update(self, candidate: Array, yardsticks: Mapping[str, Array]) -> Stop | None:
+    def update(self, candidate: Array, yardsticks: Mapping[str, Array]) -> tuple[Outcome | None, Stop]:
+        """Take the newest rows; return the answer, if it is certain, and what made it so."""
         right = is_right(candidate)
-        other = is_right(yardsticks[self._name]) if self._name is not None else right
-        certain: Outcome | None = self._curtailment.update(right, other)
-        if self._sequence is not None and self._sequence.update(other.astype(float) - right.astype(float)) is not None:
-            return Stop.SEQUENTIAL
-        return Stop.CURTAILED if certain is not None else None
+        other = np.zeros_like(right) if self._name is None else is_right(yardsticks[self._name])
+        certain = self._curtailment.update(right, other)
+        seen = self._sequence and self._sequence.update(other.astype(float) - right.astype(float))
+        return (seen, Stop.SEQUENTIAL) if seen else (certain, Stop.CURTAILED)
 
 
 # --- per_item.jsonl ----------------------------------------------------------------------------------------------------

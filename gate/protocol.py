@@ -6,12 +6,14 @@ pipes carry one line each way, to wake the other side. Nothing is ever unpickled
 its reach first and believed only as data: sizes are capped, links and special files refused.
 """
 
+import errno
 import io
 import json
 import os
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from gate.errors import SourceFault
 from gate.report import Finding
 
 MAX_JSON_BYTES = 64 * 10**6
-MAX_ARRAY_BYTES = 8 * 10**9
+MAX_ARRAY_BYTES = 4 * 10**9
 MAX_PACKAGE_BYTES = 16 * 10**9
 MAX_PACKAGE_FILES = 1_000
+MAX_PACKAGE_DEPTH = 16
 ARRAY_KINDS = "biufU"  # booleans, integers, floats, text; objects would need pickle
 
 
@@ -145,7 +148,8 @@ class Startup(Record):
     metric: str | None = Field(default=None, description="path.py of the metric")
     folder: str = Field(description="folder of gate.yml: paths are relative to it, and it is the working directory")
     pythonpath: tuple[str, ...] = Field(default=(), description="further folders to import from")
-    handover: str = Field(description="folder of requests and answers")
+    requests: str = Field(description="folder of the requests, which the worker only reads")
+    answers: str = Field(description="folder of the answers and packages")
 
 
 # ---------------------------------------------------------------------------------------------- values and arrays
@@ -273,42 +277,68 @@ def _open_regular(path: Path, most: int) -> io.BufferedReader:
 
 
 def receive_package(handed: Path, target: Path) -> None:
-    """Copy a package out of the worker's reach; refuse links, special files, too many files and too many bytes."""
-    left = MAX_PACKAGE_BYTES
-    target.mkdir(parents=True)
-    for count, (source, relative) in enumerate(_regular_files(handed, Path())):
-        if count >= MAX_PACKAGE_FILES:
-            raise SourceFault(f"the package holds more than {MAX_PACKAGE_FILES} files")
-        left -= _copy(source, target / relative, left)
+    """Copy a package out of the worker's reach; refuse links, special files, too many files and too many bytes.
 
-
-def _regular_files(folder: Path, relative: Path) -> Iterator[tuple[Path, Path]]:
-    if folder.is_symlink() or not folder.is_dir():
-        raise SourceFault(f"the package has no folder {relative or folder.name}")
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        here = relative / entry.name
-        if entry.is_symlink():
-            raise SourceFault(f"the package holds a link, {here}; only files and folders are accepted")
-        if entry.is_dir(follow_symlinks=False):
-            if len(here.parts) > 16:
-                raise SourceFault(f"the package is nested deeper than 16 folders at {here}")
-            yield from _regular_files(Path(entry.path), here)
-        elif entry.is_file(follow_symlinks=False):
-            yield Path(entry.path), here
-        else:
-            raise SourceFault(f"the package holds a special file, {here}; only files and folders are accepted")
-
-
-def _copy(source: Path, target: Path, most: int) -> int:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    copied = 0
+    Folders are walked by descriptor: the worker is alive, and could put a link where a folder was a moment ago.
+    """
+    allowance = _Allowance(MAX_PACKAGE_FILES, MAX_PACKAGE_BYTES)
     try:
-        with _open_regular(source, most) as stream, target.open("wb") as out:
-            while chunk := stream.read(1 << 20):
-                copied += len(chunk)
-                if copied > most:
-                    raise ValueError(f"{source.name} grew while it was read")
-                out.write(chunk)
-    except (OSError, ValueError) as problem:
+        descriptor = os.open(handed, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        raise SourceFault("no package was handed over") from None
+    try:
+        _receive_folder(descriptor, Path(), target, allowance)
+    except OSError as problem:
         raise SourceFault(f"the package cannot be taken over: {problem}") from None
-    return copied
+    finally:
+        os.close(descriptor)
+
+
+@dataclass
+class _Allowance:
+    """How much of a package may still come."""
+
+    files: int
+    bytes: int
+
+    def take(self, *, files: int = 0, count: int = 0) -> None:
+        self.files -= files
+        self.bytes -= count
+        if self.files < 0:
+            raise SourceFault(f"the package holds more than {MAX_PACKAGE_FILES} files")
+        if self.bytes < 0:
+            raise SourceFault(f"the package is larger than {MAX_PACKAGE_BYTES} bytes")
+
+
+def _receive_folder(folder: int, relative: Path, target: Path, allowance: _Allowance) -> None:
+    if len(relative.parts) > MAX_PACKAGE_DEPTH:
+        raise SourceFault(f"the package is nested deeper than {MAX_PACKAGE_DEPTH} folders at {relative}")
+    (target / relative).mkdir(parents=True)
+    for name in sorted(os.listdir(folder)):
+        allowance.take(files=1)
+        _receive_entry(folder, relative / name, target, allowance)
+
+
+def _receive_entry(folder: int, relative: Path, target: Path, allowance: _Allowance) -> None:
+    try:
+        entry = os.open(relative.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as problem:
+        what = "a link" if problem.errno == errno.ELOOP else "an unreadable file"
+        raise SourceFault(f"the package holds {what}, {relative}; only files and folders are accepted") from None
+    try:
+        mode = os.fstat(entry).st_mode
+        if stat.S_ISDIR(mode):
+            _receive_folder(entry, relative, target, allowance)
+        elif stat.S_ISREG(mode):
+            _copy(entry, target / relative, allowance)
+        else:
+            raise SourceFault(f"the package holds a special file, {relative}; only files and folders are accepted")
+    finally:
+        os.close(entry)
+
+
+def _copy(source: int, target: Path, allowance: _Allowance) -> None:
+    with target.open("wb") as out:
+        while chunk := os.read(source, 1 << 20):
+            allowance.take(count=len(chunk))
+            out.write(chunk)

@@ -12,7 +12,7 @@ import functools
 import os
 import pwd
 import re
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -33,7 +33,6 @@ LOG_BYTES = 5 * 10**6
 DISK_BYTES = 20 * 10**9
 FILE_BYTES = 16 * 10**9
 TAIL_BYTES = 16_384
-STARTUP = "startup.json"
 TICK_SECONDS = 0.5  # how late a crash, a full disk or a time limit may be noticed
 PATH = "/usr/local/bin:/usr/bin:/bin"
 UNSHARE = (
@@ -145,13 +144,16 @@ def _environment(private: Path) -> dict[str, str]:
 class Child:
     """A running worker: wake it, wait for it, end it and all that it started."""
 
-    def __init__(self, private: Path, cwd: Path, log: Path, limits: Limits, kind: Kind, hidden: Sequence[Path]) -> None:
+    def __init__(
+        self, startup: Path, private: Path, cwd: Path, log: Path, limits: Limits, kind: Kind, hidden: Sequence[Path]
+    ) -> None:
         self.kind = kind
+        self._startup = startup
         self._private = private
         self._limits = limits
-        self._left = limits.seconds
+        self.seconds_left = limits.seconds
         for name in ("home", "tmp"):
-            (private / name).mkdir()
+            (private / name).mkdir(parents=True)
         jail.forbid_peeking()
         request_read, self._request = os.pipe()
         self._answer, answer_write = os.pipe()
@@ -179,34 +181,53 @@ class Child:
         cell = jail.Cell(self._private, tuple(hidden), self._limits.memory_bytes, FILE_BYTES, own_mounts)
         prefix = [*UNSHARE, "--", *FIRST_PROCESS] if own_mounts else []
         python = [sys.executable, "-P", "-c", ENTRY]
-        return [*prefix, *python, cell.to_json(), str(self._private / STARTUP), *map(str, ends)]
+        return [*prefix, *python, cell.to_json(), str(self._startup), *map(str, ends)]
+
+    @property
+    def is_alive(self) -> bool:
+        """Can it still be asked?"""
+        return self._process.poll() is None
+
+    def begin(self) -> None:
+        """Wait until it is ready. None of the team's code has run by then, so a failure is not theirs."""
+        if not self._answered("start"):
+            self._log.settle()
+            raise NoAnswer(f"the sandbox did not start ({self.kind}): {self._last_line()}")
 
     def ask(self, number: int, what: str) -> None:
         """Wake the worker for request `number` and wait until it has answered; raise what ended it otherwise."""
         with contextlib.suppress(BrokenPipeError):  # it is dead; the wait below says how it died
             os.write(self._request, f"{number}\n".encode())
+        if not self._answered(what):
+            raise self._died(what)
+
+    def _answered(self, what: str) -> bool:
+        """Wait for the worker's line; False when it died instead. The wait counts against the time limit."""
         started = time.monotonic()
         try:
-            self._wait(what)
+            while not self._has_line(self.seconds_left - (time.monotonic() - started), what):
+                if not self.is_alive:
+                    return False
+                self._watch_disk(what)
+            return True
         finally:
-            self._left -= time.monotonic() - started
+            self.seconds_left -= time.monotonic() - started
 
-    def _wait(self, what: str) -> None:
-        until = time.monotonic() + self._left
-        while True:
-            left = until - time.monotonic()
-            if left <= 0:
-                self._kill()
-                raise NoAnswer(
-                    f"{what}: no answer within the time limit of {quantity.duration(self._limits.seconds)}; "
-                    "raise limits.time in gate.yml if that is expected"
-                )
-            ready, _, _ = select.select([self._answer], [], [], min(left, TICK_SECONDS))
-            if ready and os.read(self._answer, 64).endswith(b"\n"):
-                return
-            if self._process.poll() is not None:
-                raise self._died(what)
-            self._watch_disk(what)
+    def _has_line(self, seconds: float, what: str) -> bool:
+        if seconds <= 0:
+            self._kill()
+            raise NoAnswer(
+                f"{what}: no answer within the time limit of {quantity.duration(self._limits.seconds)}; "
+                "raise limits.time in gate.yml if that is expected"
+            )
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answer, selectors.EVENT_READ)
+            if not selector.select(min(seconds, TICK_SECONDS)):
+                return False
+        if os.read(self._answer, 64):
+            return True
+        time.sleep(TICK_SECONDS)  # it has closed its end: dying, or their code did that
+        return False
 
     def _watch_disk(self, what: str) -> None:
         if folder_bytes(self._private) > DISK_BYTES:
@@ -283,7 +304,7 @@ class _CappedLog:
         self._stream = stream
         self._tail = b""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
+        self._file = path.open("ab")  # a worker that replaces a crashed one goes on
         self._thread = threading.Thread(target=self._drain, daemon=True, name="worker log")
         self._thread.start()
 

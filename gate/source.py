@@ -11,7 +11,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -26,7 +26,7 @@ from gate.files import is_lfs_pointer, sha256_file
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
 from gate.report import Finding, Severity
-from gate.sandbox import STARTUP, Child, Kind, Limits, hidden_paths, kind_here, neutralise
+from gate.sandbox import Child, Kind, Limits, hidden_paths, kind_here, neutralise
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -100,7 +100,7 @@ class Source:
     @property
     def sandbox(self) -> Kind:
         """What kept their code apart; `none` when none of it ran."""
-        return self.kind if self._child else Kind.NONE
+        return self.kind if self._requests else Kind.NONE
 
     @property
     def is_torch(self) -> bool:
@@ -169,8 +169,7 @@ class Source:
         self._packages += 1
         package = self.workdir / "converted" / f"{self._packages}-{route or 'converter'}-{precision}.mlpackage"
         shutil.rmtree(package, ignore_errors=True)
-        assert self._private is not None
-        handed = self._private / answer.package
+        handed = self._folder("answers") / answer.package
         protocol.receive_package(handed, package)
         shutil.rmtree(handed, ignore_errors=True)
         check_package(package, "the converted package")
@@ -217,19 +216,25 @@ class Source:
             self._child.close()
         if self._private:
             shutil.rmtree(self._private, ignore_errors=True)
+        self._child = self._private = None
 
     def _ask(self, verb: Verb, **arguments: Any) -> Any:
         """Put one request to the worker; return its checked result or raise what its failure means."""
         child = self._started()
-        assert self._private is not None
         self._requests += 1
         number, arrays = self._requests, dict[str, Array]()
         request = protocol.Request(number=number, verb=verb, arguments=protocol.encode(arguments, arrays))
-        protocol.write_message(self._private / f"request-{number}.json", request, arrays)
-        child.ask(number, f"{verb} of {self.entry.name}")
-        answer, given = protocol.read_answer(self._private / f"answer-{number}.json", number)
-        for path in self._private.glob(f"*-{number}.*z"):
-            path.unlink(missing_ok=True)
+        protocol.write_message(self._folder("requests") / f"request-{number}.json", request, arrays)
+        try:
+            child.ask(number, f"{verb} of {self.entry.name}")
+        finally:
+            self._retire_dead()
+        answer, given = protocol.read_answer(self._folder("answers") / f"answer-{number}.json", number)
+        for path in (
+            self._folder("requests") / f"request-{number}.npz",
+            self._folder("answers") / f"answer-{number}.npz",
+        ):
+            path.unlink(missing_ok=True)  # arrays can be large, and are in memory now
         if answer.failure:
             raise self._error(verb, answer.failure)
         try:
@@ -244,16 +249,32 @@ class Source:
             return ConversionFailed(message, failure.findings)
         return ERRORS[failure.kind](message)
 
+    def _folder(self, name: str) -> Path:
+        """`requests`, which only we write, or `answers`, which is all that the worker can write."""
+        assert self._private is not None
+        return self._private / name
+
     def _started(self) -> Child:
         if self._child is None:
             self._private = Path(tempfile.mkdtemp(prefix="gate-")).resolve()
-            startup = _startup(self.entry, self.config, self.pythonpath, self._private)
-            (self._private / STARTUP).write_text(startup.model_dump_json())
-            self._child = Child(self._private, self.config.folder, self.log, self.limits, self.kind, self.hidden)
+            for name in ("requests", "answers"):
+                self._folder(name).mkdir()
+            startup = self._folder("requests") / "startup.json"
+            startup.write_text(_startup(self.entry, self.config, self.pythonpath, self._private).model_dump_json())
+            self._child = Child(
+                startup, self._folder("answers"), self.config.folder, self.log, self.limits, self.kind, self.hidden
+            )
+            self._child.begin()
         return self._child
 
+    def _retire_dead(self) -> None:
+        """A worker that crashed is replaced at the next request, with the time that is left: another route may succeed."""
+        if self._child and not self._child.is_alive:
+            self.limits = replace(self.limits, seconds=self._child.seconds_left)
+            self.close()
 
-def _startup(entry: ModelEntry, config: Config, pythonpath: Sequence[Path], handover: Path) -> Startup:
+
+def _startup(entry: ModelEntry, config: Config, pythonpath: Sequence[Path], private: Path) -> Startup:
     ours = [str(config.folder / path) for path in config.setup.pythonpath]
     code = isinstance(entry.dataset, str) and ".py:" in entry.dataset
     return Startup(
@@ -265,7 +286,8 @@ def _startup(entry: ModelEntry, config: Config, pythonpath: Sequence[Path], hand
         metric=entry.metric.name if entry.metric and entry.metric.name.endswith(".py") else None,
         folder=str(config.folder),
         pythonpath=(*ours, *map(str, pythonpath)),
-        handover=str(handover),
+        requests=str(private / "requests"),
+        answers=str(private / "answers"),
     )
 
 
@@ -614,6 +636,7 @@ class OnnxReference:
 
     source: Source
     path: str
+    names: Mapping[str, str] = field(default_factory=dict)  # output of the package → output of the twin
 
     @property
     def kind(self) -> str:
@@ -623,7 +646,7 @@ class OnnxReference:
     def references(self, items: Sequence[Item]) -> list[Arrays]:
         """Run the twin and give its outputs the package's names."""
         answers = self.source.onnx(self.path, items)
-        names = _pair_outputs(self.source.describe().outputs, answers[0], self.kind) if answers else {}
+        names = _pair_outputs(self.source.describe().outputs, answers[0], self.kind, self.names) if answers else {}
         return [{ours: answer[theirs] for ours, theirs in names.items()} for answer in answers]
 
 
@@ -633,6 +656,7 @@ class StoredReference:
 
     source: Source
     path: str
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -646,7 +670,10 @@ class StoredReference:
             if array.ndim == 0 or len(array) < len(items):
                 found = len(array) if array.ndim else "a single number"
                 raise UsageError(f"reference.outputs: {self.path}: {name} holds {found}, expected {len(items)} items")
-        return [{name: array[index] for name, array in stored.items()} for index in range(len(items))]
+        outputs = self.source.describe().outputs
+        names = {port.name: self.names.get(port.name, port.name) for port in outputs}
+        _refuse_missing(names, stored, self.kind)
+        return [{ours: stored[theirs][index] for ours, theirs in names.items()} for index in range(len(items))]
 
 
 def _load_npz(path: Path, where: str) -> Arrays:
@@ -663,9 +690,19 @@ def _load_npz(path: Path, where: str) -> Arrays:
         raise UsageError(f"{where}: cannot be read as .npz without pickles: {problem}") from None
 
 
-def _pair_outputs(ports: Sequence[Port], answer: Item, where: str) -> dict[str, str]:
-    """Pair the package's outputs with the twin's: by name, else by shape where that is unambiguous."""
+def _refuse_missing(names: Mapping[str, str], answer: Item, where: str) -> None:
+    missing = [f"{theirs} (for {ours})" for ours, theirs in names.items() if theirs not in answer]
+    if missing:
+        raise UsageError(f"reference: {where} has no output {', '.join(missing)}; found {', '.join(answer)}")
+
+
+def _pair_outputs(ports: Sequence[Port], answer: Item, where: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Pair the package's outputs with the twin's: as gate.yml says, by name, or by shape where that is unambiguous."""
     ours = [port.name for port in ports]
+    if given:
+        names = {name: given.get(name, name) for name in ours}
+        _refuse_missing(names, answer, where)
+        return names
     if set(ours) <= set(answer):
         return {name: name for name in ours}
     shapes = {name: tuple(array.shape) for name, array in answer.items()}
@@ -674,7 +711,7 @@ def _pair_outputs(ports: Sequence[Port], answer: Item, where: str) -> dict[str, 
         return {name: candidates[0] for name, candidates in pairs.items()}
     raise UsageError(
         f"reference: {where} gives {', '.join(f'{n} {list(s)}' for n, s in shapes.items())}; cannot tell which is which of "
-        f"{', '.join(f'{p.name} {list(p.shape)}' for p in ports)}; give the twin's outputs the same names"
+        f"{', '.join(f'{p.name} {list(p.shape)}' for p in ports)}; name them in reference.names"
     )
 
 
@@ -698,9 +735,9 @@ def reference_for(
             )
         return SourceReference(source) if source.is_torch else None
     if choice.onnx:
-        return OnnxReference(source, choice.onnx)
+        return OnnxReference(source, choice.onnx, choice.names)
     if choice.outputs:
-        return StoredReference(source, choice.outputs)
+        return StoredReference(source, choice.outputs, choice.names)
     package = config.folder / choice.package if choice.package else base
     return (
         PackageReference(check_package(package, f"reference.package: {package.name}"), run_package) if package else None

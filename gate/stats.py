@@ -170,15 +170,15 @@ def flawless_items(margin: Fraction, confidence: float) -> int:
 def required_items(flips: Flips, margin: Fraction, confidence: float) -> int | None:
     """Return how many items would decide, in four runs out of five, at the flip rates seen; None when none would.
 
-    n = (z_confidence + z_power)² · (discordance - drop²) / (margin - drop)², for either verdict. A drop of exactly the margin
-    stays open at any n, and so does a margin of zero without flips.
+    n = (z_confidence + z_power)² · (discordance - drop²) / (margin - drop)², for either verdict, and at least as many as would
+    bring the score itself to the quantile. A drop of exactly the margin stays open at any n.
     """
-    distance, drop = float(margin - flips.drop), float(flips.drop)
-    if distance == 0 or margin == 0 == flips.discordance:
+    score = float(tango_score(flips.n, flips.lost, flips.gained, margin))
+    if score == 0:
         return None
-    spread = float(flips.discordance) - drop**2
-    needed = int(np.ceil((quantile(confidence) + quantile(POWER)) ** 2 * spread / distance**2))
-    return max(needed, flawless_items(margin, confidence)) if distance > 0 else needed
+    distance, drop, z = float(margin - flips.drop), float(flips.drop), quantile(confidence)
+    planned = (z + quantile(POWER)) ** 2 * (float(flips.discordance) - drop**2) / distance**2
+    return int(np.ceil(max(planned, flips.n * (z / score) ** 2)))
 
 
 def provable_margin(n: float, discordance: float, confidence: float) -> float:
@@ -350,15 +350,15 @@ def decide_floor(interval: Interval, floor: float) -> Outcome:
     return Outcome.FAIL if interval.high < floor else Outcome.INCONCLUSIVE
 
 
-def log_wealth(values: Array, counts: Array, margin: float) -> tuple[Array, Array]:
+def log_wealth(values: Array, counts: Array, margin: float, span: tuple[float, float] = (-1, 1)) -> tuple[Array, Array]:
     """Return the log capital of two gamblers, one betting that the mean drop is below the margin, one that it is above.
 
     Each starts with 1 and stakes fixed fractions of what a fair game allows; the capital is the average over the fractions. Were
     the true drop the margin, no gambler could expect to gain, so a capital of 1/error is seen with at most that probability, at
-    any time one cares to look (Ville; Waudby-Smith & Ramdas, JRSS-B 2024). values: drops in [-1, 1]; counts (..., values).
+    any time one cares to look (Ville; Waudby-Smith & Ramdas, JRSS-B 2024). values: drops within the span; counts (..., values).
     """
-    below = _capital(margin - values, counts, 1 - margin)
-    above = _capital(values - margin, counts, 1 + margin)
+    below = _capital(margin - values, counts, span[1] - margin)
+    above = _capital(values - margin, counts, margin - span[0])
     return below, above
 
 
@@ -366,32 +366,32 @@ _STAKES = 0.9 * 0.5 ** np.arange(6)  # from nearly all-in, best without flips, t
 
 
 def _capital(payoff: Array, counts: Array, worst: float) -> Array:
-    growth = np.log1p(np.outer(payoff, _STAKES) / worst)
+    growth = np.log1p(np.outer(payoff, _STAKES) / max(worst, 1e-12))
     return np.asarray(np.logaddexp.reduce(counts @ growth, axis=-1) - np.log(len(_STAKES)))
 
 
 class ConfidenceSequence:
     """Stop as soon as the capital of either gambler refutes its opponent; valid however often one looks."""
 
-    def __init__(self, margin: float, confidence: float) -> None:
-        self._margin, self._needed = margin, -float(np.log1p(-confidence))
+    def __init__(self, margin: float, confidence: float, span: tuple[float, float] = (-1, 1)) -> None:
+        self._margin, self._span, self._needed = margin, span, -float(np.log1p(-confidence))
         self._drops: list[Array] = []
 
     def update(self, drops: Array) -> Outcome | None:
-        """Take the drops of the next items, in [-1, 1]."""
+        """Take the drops of the next items, within the span."""
         self._drops.append(np.asarray(drops, dtype=float))
         below, above = self._wealth(self._margin)
         return Outcome.PASS if below >= self._needed else Outcome.FAIL if above >= self._needed else None
 
     def interval(self) -> Interval:
         """Return the margins that neither gambler has refuted so far."""
-        low = self._edge(1, -1.0)
-        high = self._edge(0, 1.0)
+        low = self._edge(1, self._span[0])
+        high = self._edge(0, self._span[1])
         return Interval(low, high, 1 - float(np.exp(-self._needed)), "confidence sequence by betting")
 
     def _wealth(self, margin: float) -> tuple[float, float]:
         values, counts = np.unique(np.concatenate(self._drops), return_counts=True)
-        below, above = log_wealth(values, counts, margin)
+        below, above = log_wealth(values, counts, margin, self._span)
         return float(below), float(above)
 
     def _edge(self, side: int, far: float) -> float:

@@ -49,21 +49,22 @@ FAULTS = (  # the first that fits
 def main(startup: Path, requests: int, answers: int, lifeline: int) -> None:
     """Answer until the pipe closes. The cell has been entered before numpy started threads of its own (`sandbox.ENTRY`)."""
     jail.end_with(lifeline)
-    serve(Worker(Startup.model_validate_json(startup.read_bytes())), requests, answers)
+    worker = Worker(Startup.model_validate_json(startup.read_bytes()))
+    os.write(answers, b"\n")
+    serve(worker, requests, answers)
 
 
 def serve(worker: "Worker", requests: int, answers: int) -> None:
     """Answer each request that the pipe announces."""
     ours = os.getpid()
-    handover = Path(worker.startup.handover)
+    asked, answered = Path(worker.startup.requests), Path(worker.startup.answers)
     with os.fdopen(requests) as lines:
         for line in lines:
-            path = handover / f"request-{int(line)}.json"
-            request, arrays = protocol.read_request(path)
+            request, arrays = protocol.read_request(asked / f"request-{int(line)}.json")
             answer, arrays = respond(worker, request, arrays)
             if os.getpid() != ours:
                 os._exit(0)  # their code forked and both came back
-            protocol.write_message(handover / f"answer-{request.number}.json", answer, arrays)
+            protocol.write_message(answered / f"answer-{request.number}.json", answer, arrays)
             os.write(answers, b"\n")
 
 
@@ -72,10 +73,17 @@ def respond(worker: "Worker", request: Request, arrays: dict[str, Array]) -> tup
     given: dict[str, Array] = {}
     try:
         result = VERBS[request.verb](worker, **protocol.decode(request.arguments, arrays))
-        return Answer(number=request.number, result=protocol.encode(result, given)), given
+        return Answer(number=request.number, result=_encoded(result, given, request.verb)), given
     except BaseException as problem:
         traceback.print_exc()  # the log keeps what the message leaves out
         return Answer(number=request.number, failure=_failure(problem)), {}
+
+
+def _encoded(result: Any, given: dict[str, Array], verb: Verb) -> Any:
+    try:
+        return protocol.encode(result, given)
+    except TypeError as problem:
+        raise SourceFault(f"{verb}: {problem}") from None
 
 
 def _failure(problem: BaseException) -> Failure:
@@ -451,7 +459,7 @@ class Worker:
         """Save a package into the hand-over and return its name."""
         self._packages += 1
         name = f"package-{self._packages}.mlpackage"
-        model.save(str(Path(self.startup.handover) / name))
+        model.save(str(Path(self.startup.answers) / name))
         return name
 
 

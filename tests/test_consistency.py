@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from gate import documentation
 from gate.config import Budgets
 from gate.report import CheckName

@@ -2,6 +2,7 @@
 """Files: written whole or not at all; pointers are told from files."""
 
 import pytest
+
 from gate import files
 
 

@@ -25,7 +25,7 @@ from gate.checks.base import Check, Subject, not_run
 from gate.config import AccuracyBudget
 from gate.data import Batch, Dataset, from_items
 from gate.errors import ConfigError
-from gate.evidence import Evidence, Stop, is_right, measure, read_per_item, write_per_item
+from gate.evidence import Evidence, Stop, floor_sequence, is_right, measure, read_per_item, write_per_item
 from gate.metrics import Kind, Metric, distances
 from gate.quantity import ChangeKind, percent, points
 from gate.report import (
@@ -48,6 +48,7 @@ Array = npt.NDArray[Any]
 YARDSTICKS = {"source": "the original", "base": "the base branch", "release": "the last release"}
 AGREEMENT_LIMIT = 0.10  # relative L2 of an output; design, "Defaults without a budget"
 AGREEMENT_NOTE = 0.05
+STOPPED_FOR_ANOTHER = "see the row that failed, for which evaluation stopped"
 EXAMPLES = 10  # ids shown of each kind of flip
 SMALLEST_GROUP = 5  # a slice or class with fewer items is not told apart
 
@@ -123,7 +124,7 @@ def _judge_yardstick(evidence: Evidence, name: str, budget: AccuracyBudget | Non
         against=name,
         measurements=_measurements(evidence, name, compared, budget),
         message=_message(evidence, name, compared, budget),
-        remedy=_remedy(compared, budget),
+        remedy=_remedy(evidence, compared, budget),
         findings=(*_flips(evidence, name), *_groups(evidence, name, budget)),
         required=True,
     )
@@ -277,9 +278,13 @@ def _widened(interval: Interval, changed: int, units: int, span: float) -> Inter
 
 def _judge_floor(evidence: Evidence, floor: float, confidence: float) -> Result:
     metric = evidence.metric
-    value, interval = _level(evidence, confidence)
+    value = (
+        float(is_right(evidence.candidate).mean()) if metric.kind is Kind.BINARY else metric.total(evidence.candidate)
+    )
+    interval = _level_interval(evidence, floor, confidence)
     outcome = _side(interval, floor, metric.higher_is_better)
-    side = "at least" if metric.higher_is_better else "at most"
+    asked = f"{'at least' if metric.higher_is_better else 'at most'} {_show(metric, floor)} asked"
+    between = f"the true value lies between {_show(metric, interval.low)} and {_show(metric, interval.high)}"
     return Result(
         check=CheckName.ACCURACY,
         outcome=outcome,
@@ -297,41 +302,53 @@ def _judge_floor(evidence: Evidence, floor: float, confidence: float) -> Result:
                 method=interval.method,
             ),
         ),
-        message=f"{_level_words(evidence, value)}: the true value lies between {_show(metric, interval.low)} and "
-        f"{_show(metric, interval.high)} ({percent(confidence)} sure of each end), {side} {_show(metric, floor)} asked"
-        f"{_stopped(evidence)}",
-        remedy=None if outcome is Outcome.PASS else _floor_remedy(outcome, side),
+        message=f"{_level_words(evidence, value)}: {between} ({percent(confidence)} sure), {asked}{_open(evidence, outcome)}{_stopped(evidence)}",
+        remedy=_floor_remedy(evidence, outcome),
         required=True,
     )
 
 
-def _floor_remedy(outcome: Outcome, side: str) -> str:
-    if outcome is Outcome.FAIL:
-        return "train or choose a better model, compress less, or move the floor"
-    return (
-        f"evaluate more items, or ask for a value that is further from what was measured than its uncertainty ({side})"
-    )
+def _floor_remedy(evidence: Evidence, outcome: Outcome) -> str | None:
+    match outcome:
+        case Outcome.PASS:
+            return None
+        case Outcome.FAIL:
+            return "train or choose a better model, compress less, or move the floor"
+        case _ if evidence.stop is not Stop.ALL:
+            return STOPPED_FOR_ANOTHER
+        case _:
+            return "evaluate more items: the value is nearer to the floor than this many can tell"
 
 
-def _level(evidence: Evidence, confidence: float) -> tuple[float, Interval]:
-    """Return the candidate's own figure and its interval."""
-    metric, rows = evidence.metric, evidence.candidate
+def _level_interval(evidence: Evidence, floor: float, confidence: float) -> Interval:
+    """Return the interval of the candidate's own figure."""
+    metric, rows, n = evidence.metric, evidence.candidate, evidence.n
+    clusters = None if evidence.clusters is None else np.array(evidence.clusters)
     if metric.kind is not Kind.BINARY:
-        clusters = None if evidence.clusters is None else np.array(evidence.clusters)
-        interval = stats.bootstrap(partial(metric.figure, rows), evidence.n, confidence, clusters=clusters)
-        if metric.span is not None and interval.low == interval.high:
-            reach = metric.span * stats.rare_change(
-                0, evidence.n if clusters is None else len(np.unique(clusters)), confidence
-            )
-            interval = replace(interval, low=interval.low - reach, high=interval.high + reach)
-        return metric.total(rows), interval
+        interval = stats.bootstrap(partial(metric.figure, rows), n, confidence, clusters=clusters)
+        units = n if clusters is None else len(np.unique(clusters))
+        return (
+            interval if interval.low < interval.high or metric.span is None else _around(interval, metric.span, units)
+        )
     right = is_right(rows)
-    if evidence.clusters is not None:
-        worth = stats.effective_size(1.0 - right, np.array(evidence.clusters))
-        return float(right.mean()), stats.clopper_pearson(float(right.mean()) * worth, worth, confidence)
-    left = evidence.total - evidence.n if evidence.stop is Stop.CURTAILED else 0
-    worst, best = (stats.clopper_pearson(int(right.sum()) + more, evidence.n + left, confidence) for more in (0, left))
-    return float(right.mean()), replace(worst, high=best.high)
+    if clusters is not None:
+        worth = stats.effective_size(1.0 - right, clusters)
+        return stats.clopper_pearson(float(right.mean()) * worth, worth, confidence)
+    if evidence.sequential:
+        early, confidence = stats.shared_confidence(confidence)
+        sequence = floor_sequence(floor, early)
+        if sequence.update(-right.astype(float)) is not None:
+            found = sequence.interval()
+            return replace(found, low=-found.high, high=-found.low)
+    left = evidence.total - n
+    worst, best = (stats.clopper_pearson(int(right.sum()) + more, evidence.total, confidence) for more in (0, left))
+    return replace(worst, high=best.high)
+
+
+def _around(interval: Interval, span: float, units: int) -> Interval:
+    """Widen an interval that is a point, since every item was alike: others may not be."""
+    reach = span * stats.rare_change(0, units, interval.confidence)
+    return replace(interval, low=interval.low - reach, high=interval.high + reach)
 
 
 def _side(interval: Interval, floor: float, higher_is_better: bool) -> Outcome:
@@ -477,10 +494,16 @@ def _message(evidence: Evidence, name: str, compared: Comparison, budget: Accura
     relative = budget is not None and budget.drop is not None and budget.drop.kind is ChangeKind.RELATIVE
     show = percent if relative else partial(_show_change, metric)
     level = _level_words(evidence, compared.now)
-    text = (
-        f"{level}, {YARDSTICKS.get(name, name)} {_show(metric, compared.before)}: {_drop_words(compared, budget, show)}"
-    )
-    return f"{text}{_stopped(evidence)}"
+    other = f"{YARDSTICKS.get(name, name)} {_show(metric, compared.before)}"
+    text = f"{level}, {other}: {_drop_words(compared, budget, show)}"
+    return f"{text}{_open(evidence, compared.outcome)}{_stopped(evidence)}"
+
+
+def _open(evidence: Evidence, outcome: Outcome) -> str:
+    """Say why a row has no verdict."""
+    if outcome is not Outcome.INCONCLUSIVE:
+        return ""
+    return ": too few items to say" if evidence.stop is Stop.ALL else ": left open"
 
 
 def _drop_words(compared: Comparison, budget: AccuracyBudget | None, show: Callable[[float], str]) -> str:
@@ -499,7 +522,7 @@ def _drop_words(compared: Comparison, budget: AccuracyBudget | None, show: Calla
         case Outcome.FAIL:
             return f"the loss is at least {show(low)} {sure}, {allowed}"
         case _:
-            return f"{both}, {allowed}: too few items to say"
+            return f"{both}, {allowed}"
 
 
 def _level_words(evidence: Evidence, value: float) -> str:
@@ -509,6 +532,10 @@ def _level_words(evidence: Evidence, value: float) -> str:
     if evidence.metric.kind is Kind.BINARY:
         return f"{shown} of {evidence.n:,} items answered as before"
     return f"{_title(evidence)} {shown} on {evidence.n:,} items"
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count:,} items"
 
 
 def _show(metric: Metric, value: float) -> str:
@@ -531,16 +558,18 @@ def _stopped(evidence: Evidence) -> str:
         return ""
     used = f"; stopped after {evidence.n:,} of {evidence.total:,} items"
     if evidence.stop is Stop.CURTAILED:
-        return f"{used}: the others cannot change the verdict (curtailment)"
-    return f"{used}: certain enough at any time of looking (confidence sequence)"
+        return f"{used}, since the others cannot change the verdict (curtailment)"
+    return f"{used}, by when the verdict was certain enough (confidence sequence)"
 
 
-def _remedy(compared: Comparison, budget: AccuracyBudget | None) -> str | None:
+def _remedy(evidence: Evidence, compared: Comparison, budget: AccuracyBudget | None) -> str | None:
     margin = _margin(budget)
     if compared.outcome is Outcome.PASS or margin is None or budget is None:
         return None
     if compared.outcome is Outcome.FAIL:
         return "see which items went wrong; compress less, keep the layers that matter in float32, or train again"
+    if evidence.stop is not Stop.ALL:
+        return STOPPED_FOR_ANOTHER
     if compared.flips is None:
         return "evaluate more items, or allow a larger drop"
     return _more_items(compared.flips, compared.worth, margin, budget.confidence)
@@ -555,10 +584,8 @@ def _more_items(flips: Flips, worth: float, margin: Fraction, confidence: float)
     needed = stats.required_items(flips, margin, confidence)
     if needed is None:
         return f"the drop seen is exactly the margin, which no number of items can decide; {these}"
-    further = int(np.ceil(needed * flips.n / worth)) - flips.n
-    if further <= 0:
-        return f"a few more items would decide; {these}"
-    return f"about {further:,} further items would decide, if answers keep changing as often as here; {these}"
+    further = max(int(np.ceil(needed * flips.n / worth)) - flips.n, 1)
+    return f"about {further:,} further items would decide, if answers keep changing as they do here; {these}"
 
 
 def _rounded_up(value: float) -> float:
@@ -626,7 +653,7 @@ def _worst_groups(
 def _group_finding(
     evidence: Evidence, what: str, group: str, drop: float, size: int, p: float | None, margin: Fraction
 ) -> Finding:
-    lost = f"{what} {group}: {_show_change(evidence.metric, drop)} lost on {size:,} items"
+    lost = f"{what} {group}: {_show_change(evidence.metric, drop)} lost on {_items(size)}"
     if p is None:
         return _note(f"accuracy.worst_{what}", f"{lost}, the most of any {what}; within what chance does", warn=False)
     allowed = f"more than the {_show_change(evidence.metric, float(margin))} allowed" if margin else "more than nothing"

@@ -18,7 +18,7 @@ import numpy as np
 from gate.checks.base import Check, Subject, not_run
 from gate.compress import Compressed, Promise, Skip
 from gate.compress.encoded import Array, scaled_tables
-from gate.compress.invariants import Bound, Kept, bounds, sparsity, untouched
+from gate.compress.invariants import Bound, Kept, bounds, sparsity, untouched, widen
 from gate.mil.program import load_program
 from gate.mil.weights import Weight, weights
 from gate.policy import Action
@@ -102,7 +102,8 @@ class _Promises:
 
 
 def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[str]) -> WeightFacts:
-    before, after = _values(old), _values(new)
+    before = _values(old)
+    after = _values(new).astype(before.dtype, copy=False)  # exact: decoding rounds to the type that the reader sees
     applied = promise.applied if promise else ()
     found = bounds(before, after, _kept(new), applied) if applied else untouched(before, after)
     return WeightFacts(
@@ -148,8 +149,8 @@ def _kept(weight: Weight) -> Kept:
 def _relative_error(before: Array, after: Array) -> float:
     moved = norm = 0.0
     for old, new in zip(before, after, strict=True):
-        wide = old.astype(np.float32)
-        moved += float(np.square(wide - new, dtype=np.float32).sum(dtype=np.float64))
+        wide = widen(old)
+        moved += float(np.square(wide - widen(new)).sum(dtype=np.float64))
         norm += float(np.square(wide).sum(dtype=np.float64))
     return math.sqrt(moved / norm) if norm else 0.0
 

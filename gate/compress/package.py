@@ -89,7 +89,7 @@ class _Editor:
         self.compressed = compressed
         self.files: dict[str, BlobFile] = {}
         self.copied: dict[tuple[str, int], int] = {}
-        self.stored: dict[int, int] = {}
+        self.stored: dict[int, tuple[int, Bytes]] = {}  # by identity, which holds only while the bytes are kept
 
     def edit(self, name: str, function: Any) -> None:
         modern = int(function.opset.removeprefix("CoreML")) >= 8
@@ -183,8 +183,8 @@ class _Editor:
         """Write a part; the same part in a second function or op is the same blob."""
         key = id(tensor.data)
         if key not in self.stored:
-            self.stored[key] = self.writer.write(tensor.dtype, tensor.data, elements)
-        return self.stored[key]
+            self.stored[key] = (self.writer.write(tensor.dtype, tensor.data, elements), tensor.data)
+        return self.stored[key][0]
 
 
 def _older(encoded: Encoded) -> tuple[str, dict[str, "Tensor | str"]]:

@@ -4,6 +4,7 @@
 Value and limit share unit and digits, and get as many digits as it takes to differ: never "6.00 MB of 6 MB: too large".
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Figures:
     interval: str
 
 
+@functools.lru_cache(maxsize=8_192)  # each view and each try at a shorter comment asks again
 def figures(m: Measurement) -> Figures:
     """Write a measurement; what it lacks is a dash."""
     count = _figures_to_differ([v for v in (m.value, m.limit) if v is not None], m.unit)

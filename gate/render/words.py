@@ -100,6 +100,7 @@ SEVERITY_MARKS = {"error": "✗", "warning": "⚠", "info": "i"}
 TROUBLES = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
 
 
+YARDSTICKS = {"source": "the original model", "base": "the base branch", "release": "the last release"}
 NUMERIC = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # they run the model
 WEIGHED = (CheckName.SIZE, CheckName.ACCURACY)  # a cure must have been asked these, too
 OPTIONAL = (CheckName.SIZE, CheckName.MEMORY, CheckName.LATENCY, CheckName.APP_SIZE)  # no verdict without a budget
@@ -131,6 +132,15 @@ def mark(outcome: Outcome, *, waived: bool = False) -> str:
     return "✓ accepted" if waived else f"{MARKS[outcome]} {OUTCOMES[outcome]}"
 
 
+def question(result: Result, where: str = "") -> str:
+    """Ask what a result answers; `where` tells environments apart."""
+    same = result.check is CheckName.ACCURACY and YARDSTICKS.get(result.against or "")
+    asked = f"Is it as accurate as {same}?" if same else QUESTIONS[result.check]
+    against = "" if same or not result.against else f"compared with {YARDSTICKS.get(result.against, result.against)}"
+    circumstances = ", ".join(part for part in (against, result.slice, where) if part)
+    return f"{asked} ({circumstances})" if circumstances else asked
+
+
 def effective(result: Result) -> Outcome:
     """Return the outcome as it counts: an answer that was required and not given is no answer."""
     return Outcome.ERROR if result.outcome is Outcome.NOT_RUN and result.required else result.outcome
@@ -156,9 +166,9 @@ def headline(report: Report) -> Headline:
     if report.outcome is Outcome.PASS:
         return _clipped(_passed(report), _key_figures(report), _after_a_pass(report))
     worst, *others = unsettled(report)
-    sentence = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
-    remedy = f"{_sentence(_remedy(report, worst))}{_blocking(report)}"
-    return _clipped(_capital_after_mark(sentence), _cause(worst), remedy)
+    trouble = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
+    remedy = f"{sentence(_remedy(report, worst))}{_blocking(report)}"
+    return _clipped(_capital_after_mark(trouble), _cause(worst), remedy)
 
 
 def _clipped(*lines: str) -> Headline:
@@ -167,19 +177,22 @@ def _clipped(*lines: str) -> Headline:
 
 
 def _passed(report: Report) -> str:
-    if len(report.models) == 1:
-        return f"✓ {report.models[0].name} passes every check that was run"
-    return f"✓ All {len(report.models)} models pass every check that was run" if report.models else "✓ The app passes"
+    number = len(report.models)
+    who = (
+        f"All {number} models pass" if number > 1 else f"{report.models[0].name} passes" if number else "The app passes"
+    )
+    waived = sum(answer.result.waiver is not None for answer in answers(report))
+    return f"✓ {who}, with {counted(waived, 'accepted exception')}" if waived else f"✓ {who} every check that was run"
 
 
 def _key_figures(report: Report) -> str:
     """Size and accuracy of what ships, in one line."""
     if len(report.models) == 1:
-        return _sentence(", ".join(_shipped_merits(report.models[0])) or "No figure was asked for")
+        return sentence(", ".join(_shipped_merits(report.models[0])) or "No figure was asked for")
     total = next((r.measurements[0] for r in report.app.results if r.measurements), None)
     if total is None:
         return "No budget of the app as a whole."
-    return _sentence(f"Together they take {_against_limit(total)}")
+    return sentence(f"Together they take {_against_limit(total)}")
 
 
 def _shipped_merits(model: Model) -> list[str]:
@@ -189,33 +202,28 @@ def _shipped_merits(model: Model) -> list[str]:
 
 
 def _after_a_pass(report: Report) -> str:
-    waived = sum(a.result.waiver is not None for a in answers(report))
     findings = [*report.findings, *(finding for a in answers(report) for finding in a.result.findings)]
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
-    remarks = [
-        f"{_counted(waived, 'accepted exception')} in force" if waived else "",
-        f"{_counted(warnings, 'warning')} below" if warnings else "",
-    ]
-    said = "; ".join(remark for remark in remarks if remark)
-    return f"Nothing to do; {said}." if said else "Nothing to do."
+    return f"Nothing to do; {counted(warnings, 'warning')} below." if warnings else "Nothing to do."
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Write 1 warning, 2 warnings."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _trouble(answer: Answer) -> str:
     """Say what is wrong: tagger is too large: 6.41 MB of 6 MB allowed."""
-    result, question = answer.result, QUESTIONS[answer.result.check]
+    result, asked = answer.result, question(answer.result)
     match effective(result):
         case Outcome.FAIL:
             figure = _deciding(result)
             detail = f": {_against_limit(figure)}" if figure and figure.limit is not None else ""
             return f"{answer.subject} {FAILURES[result.check]}{detail}"
         case Outcome.INCONCLUSIVE:
-            return f"not certain yet for {answer.subject}: {question}"
+            return f"not certain yet for {answer.subject}: {asked}"
         case _:
-            return f"no answer for {answer.subject}: {question}"
+            return f"no answer for {answer.subject}: {asked}"
 
 
 def _deciding(result: Result) -> Measurement | None:
@@ -232,19 +240,19 @@ def _against_limit(m: Measurement) -> str:
     if is_size(m) and m.bound is Bound.AT_MOST:
         return f"{shown.value} of {shown.limit} allowed"
     side = f"at least {shown.limit} needed" if m.bound is Bound.AT_LEAST else f"at most {shown.limit} allowed"
-    return f"{m.name.replace('_', ' ')} {shown.value}, {side}"
+    return f"{_title(m)} {shown.value}, {side}"
 
 
 def _and_more(others: Sequence[Answer]) -> str:
-    return f" (and {_counted(len(others), 'more problem')} below)" if others else ""
+    return f" (and {counted(len(others), 'more problem')} below)" if others else ""
 
 
 def _cause(answer: Answer) -> str:
-    """Say why, in the check's own sentence, and for a size by how much it changed."""
+    """Say why, in the check's own sentence; of a size that changed, by how much."""
     figure = _deciding(answer.result)
     if figure and is_size(figure) and figure.baseline is not None and figure.value != figure.baseline:
-        return f"{_sentence(answer.result.message)} {_growth(figure)}"
-    return _sentence(answer.result.message)
+        return _growth(figure)
+    return sentence(answer.result.message)
 
 
 def _growth(m: Measurement) -> str:
@@ -255,7 +263,7 @@ def _growth(m: Measurement) -> str:
 
 def _remedy(report: Report, answer: Answer) -> str:
     said = answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
-    return _explored_cure(report, answer) or _capital(said)
+    return _explored_cure(report, answer) or said
 
 
 def _capital(sentence: str) -> str:
@@ -285,8 +293,8 @@ def _explored_cure(report: Report, answer: Answer) -> str:
 
 def _passes(candidate: Candidate, asked: Result) -> bool:
     """Has the candidate passed the same question? (In any environment: explored ones are not run on every machine.)"""
-    question = (asked.check, asked.against, asked.slice)
-    return any((r.check, r.against, r.slice) == question and r.outcome is Outcome.PASS for r in candidate.results)
+    key = (asked.check, asked.against, asked.slice)
+    return any((r.check, r.against, r.slice) == key and r.outcome is Outcome.PASS for r in candidate.results)
 
 
 def _smaller_app(report: Report, result: Result) -> str:
@@ -304,7 +312,7 @@ def _smaller_app(report: Report, result: Result) -> str:
                 and total.value - (ours - theirs) <= total.limit
             ):
                 saving = write(ours - theirs, Unit.BYTES)
-                return f"{model.name} as {candidate.policy} was tried, would pass and saves {saving}"
+                return f"{candidate.policy} for {model.name} was tried, would pass and saves {saving}"
     return ""
 
 
@@ -322,16 +330,31 @@ def package_bytes(candidate: Candidate) -> float | None:
 
 
 def accuracy_words(candidate: Candidate) -> str:
-    """Write the deciding number of a candidate's accuracy, over all items: accuracy 97.2 %."""
-    figure = next(
-        (f for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice and (f := _deciding(r))), None
-    )
-    return f"{figure.name.replace('_', ' ')} {figures(figure).value}" if figure else ""
+    """Write how good a candidate's answers are, over all items: accuracy 97.2 %."""
+    found = [r for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice]
+    level = next((m for result in found if (m := _level(result))), None)
+    if level is not None:
+        return f"{_title(level)} {figures(level).value}"
+    return "answers identical" if any(result.identical for result in found) else ""
 
 
 def accuracy_value(candidate: Candidate) -> str:
     """Write the same for a column that is called accuracy."""
-    return accuracy_words(candidate).removeprefix("accuracy ")
+    return accuracy_words(candidate).removeprefix("accuracy ").removeprefix("answers ")
+
+
+def _level(result: Result) -> Measurement | None:
+    """Return the metric itself, where the deciding number may be its drop."""
+    return next((m for m in result.measurements if m.unit is not Unit.DECIBEL and not _is_drop(m)), None)
+
+
+def _is_drop(m: Measurement) -> bool:
+    return m.name.endswith("_drop") or m.name == "drop"
+
+
+def _title(m: Measurement) -> str:
+    """Name a number; what follows a colon is an output's name, which is for engineers."""
+    return m.name.split(":")[0].replace("_", " ")
 
 
 def _blocking(report: Report) -> str:
@@ -343,11 +366,10 @@ def _blocking(report: Report) -> str:
     return ""
 
 
-def _sentence(text: str) -> str:
-    text = text.strip()
-    if not text:
-        return ""
-    return text if text[-1] in ".!?…" else f"{text}."
+def sentence(text: str) -> str:
+    """End with a full stop, and begin with a capital where a plain word comes first."""
+    text = _capital(text.strip())
+    return text if not text or text[-1] in ".!?…" else f"{text}."
 
 
 def _capital_after_mark(sentence: str) -> str:
@@ -378,40 +400,57 @@ def row(result: Result, where: str = "") -> Row:
     """Put one result in a row of the table; `where` tells environments apart."""
     figure = _deciding(result)
     shown = figures(figure) if figure else None
-    circumstances = ", ".join(part for part in (_against(result), result.slice, where) if part)
     return Row(
-        question=f"{QUESTIONS[result.check]}{f' ({circumstances})' if circumstances else ''}",
-        before=shown.before if shown else NONE,
+        question=question(result, where),
+        before=_before(result, figure),
         now=_now(result, figure, shown),
-        limit=shown.bound if shown else NONE,
-        outcome=effective(result),
-        mark=_mark(result),
+        limit=_bound(result, figure),
+        outcome=Outcome.NOT_RUN if _is_unlimited(result) else effective(result),
+        mark="– no limit set" if _is_unlimited(result) else mark(effective(result), waived=result.waiver is not None),
     )
 
 
-def _against(result: Result) -> str:
-    return f"against {result.against}" if result.against else ""
-
-
-def _mark(result: Result) -> str:
-    unlimited = result.check in OPTIONAL and all(m.limit is None for m in result.measurements)
-    if unlimited and result.outcome is Outcome.PASS:
-        return "– no limit set"
-    return mark(effective(result), waived=result.waiver is not None)
+def _is_unlimited(result: Result) -> bool:
+    """Is it shown only, without a verdict?"""
+    limits = [m.limit for m in result.measurements if m.limit is not None]
+    return result.check in OPTIONAL and result.outcome is Outcome.PASS and not limits and result.waiver is None
 
 
 def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> str:
+    if result.identical and (figure is None or figure.value == 0):
+        return "identical"
     if figure is None or shown is None:
-        return "identical" if result.identical else SAID.get(effective(result), NONE)
-    value = "identical" if result.identical and figure.value == 0 else shown.value
+        return SAID.get(effective(result), NONE)
     interval = f" ({shown.interval})" if shown.interval and _needs_interval(result, figure) else ""
     basis = f" ({BASES[result.basis]})" if result.basis in BASES else ""
-    return f"{_label(result, figure)}{value}{interval}{basis}"
+    level = _level(result)
+    if _is_drop(figure) and level is not None:
+        return f"{figures(level).value}, {_worse(figure)}{interval}{basis}"
+    return f"{_label(result, figure)}{shown.value}{interval}{basis}"
+
+
+def _worse(drop: Measurement) -> str:
+    """Say a drop in words: 0.3 points worse. A drop counts towards worse, whatever the metric's direction."""
+    if drop.value == 0:
+        return "no worse"
+    return f"{write(abs(drop.value), drop.unit)} {'worse' if drop.value > 0 else 'better'}"
+
+
+def _before(result: Result, figure: Measurement | None) -> str:
+    """Return what it was: the baseline of the number, or of the metric whose drop it is."""
+    level = _level(result) if figure and _is_drop(figure) else figure
+    return figures(level).before if level else NONE
+
+
+def _bound(result: Result, figure: Measurement | None) -> str:
+    if figure is None or figure.limit is None:
+        return NONE
+    return f"{'drop ' if _is_drop(figure) else ''}{figures(figure).bound}"
 
 
 def _label(result: Result, m: Measurement) -> str:
     """Name a number unless the question has named it: `fidelity_error` of `fidelity` is an error."""
-    name = m.name.replace(result.check.value, "").replace("_", " ").strip()
+    name = _title(m).replace(result.check.value, "").strip()
     return f"{name} " if name and not is_size(m) else ""
 
 
@@ -431,8 +470,8 @@ def rows(results: Sequence[Result]) -> tuple[Row, ...]:
 
 def _where(result: Result, others: Sequence[Result]) -> str:
     """Tell apart environments that answer the same question: by engine, or in full where the engine is the same."""
-    question = (result.check, result.against, result.slice)
-    same = [r.environment for r in others if (r.check, r.against, r.slice) == question]
+    key = (result.check, result.against, result.slice)
+    same = [r.environment for r in others if (r.check, r.against, r.slice) == key]
     if len(same) == 1:
         return ""
     engine = result.environment.engine
@@ -503,8 +542,8 @@ def problems(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(effective(a.result)),
-            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
-            " ".join(part for part in (_sentence(a.result.message), _sentence(_remedy(report, a))) if part),
+            f"{a.model.name if a.model else 'app'}: {question(a.result)}",
+            " ".join(part for part in (sentence(a.result.message), sentence(_remedy(report, a))) if part),
         )
         for a in unsettled(report)[1:]
     )
@@ -515,8 +554,8 @@ def waivers(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(Outcome.PASS, waived=True),
-            f"{a.model.name if a.model else 'app'}: {QUESTIONS[a.result.check]}",
-            f"{_sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {_sentence(w.reason)}",
+            f"{a.model.name if a.model else 'app'}: {question(a.result)}",
+            f"{sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {sentence(w.reason)}",
         )
         for a in answers(report)
         if (w := a.result.waiver)
@@ -533,7 +572,7 @@ def not_run(report: Report) -> tuple[Note, ...]:
     for (reason, name), checks in by_model.items():
         by_reason.setdefault((reason, tuple(dict.fromkeys(checks))), []).append(name)
     return tuple(
-        Note(mark(Outcome.NOT_RUN), f"{_names(names, len(report.models))}: {_asked(checks)}", _sentence(reason))
+        Note(mark(Outcome.NOT_RUN), f"{_names(names, len(report.models))}: {_asked(checks)}", sentence(reason))
         for (reason, checks), names in by_reason.items()
     )
 
@@ -580,5 +619,5 @@ def _option(candidate: Candidate) -> Option:
         accuracy=accuracy_value(candidate) or NONE,
         outcome=outcome,
         mark=mark(outcome),
-        why=_sentence(worst.message) if worst else "",
+        why=sentence(worst.message) if worst else "",
     )
