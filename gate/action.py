@@ -353,10 +353,11 @@ def _sandbox(runtime: Runtime, environ: Mapping[str, str]) -> Sandbox:
 def _succeeds(arguments: list[str], environ: Mapping[str, str]) -> bool:
     if shutil.which(arguments[0], path=environ.get("PATH")) is None:
         return False
-    quiet = subprocess.DEVNULL
-    return not subprocess.run(
-        arguments, env=dict(environ), stdout=quiet, stderr=quiet, timeout=60, check=False
-    ).returncode
+    try:
+        done = subprocess.run(arguments, env=dict(environ), capture_output=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _refuse_fork_without_sandbox(event: github.Event, sandbox: Sandbox) -> None:
@@ -530,6 +531,7 @@ def _pass_on(output: IO[bytes]) -> str:
 # --- report --------------------------------------------------------------------------------------------------------
 
 VERDICT_NONE = "none"
+UNTOLD = "**The newest run of the Core ML gate left no report.** Either no model is concerned any more, or it could not run."
 NOTHING = "**No model is concerned by this change.** The Core ML gate has nothing to judge."
 
 
@@ -567,8 +569,11 @@ def _report_other_run(inputs: Inputs, around: Surroundings, event: github.Event)
         say(command("notice", f"Run {run.id} is not the newest of exactly one open pull request; nothing is posted."))
         around.output(verdict=VERDICT_NONE, exit_code="0", comment_written="false")
         return Exit.PASS
-    report = load_report(github.artifact_member(client, event.repository, run.id, inputs.artifact, "report.json"))
-    answer = _judged(report, inputs, around.run_url(run.id))
+    data = github.artifact_member(client, event.repository, run.id, inputs.artifact, "report.json")
+    if data is None:  # as when no model was concerned; an older comment is then brought up to date
+        answer = Answer(VERDICT_NONE, Exit.PASS, UNTOLD, UNTOLD)
+    else:
+        answer = _judged(load_report(data), inputs, around.run_url(run.id))
     around.summarize(answer.summary)
     _comment(inputs, around, pull.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))

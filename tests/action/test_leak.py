@@ -69,7 +69,7 @@ def status(field):
     return next(line.split()[1] for line in open("/proc/self/status") if line.startswith(field + ":"))
 
 
-def build(out):
+def build(out=None):
     ancestors = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
     commands = glob.glob(TEMP + "/_runner_file_commands/*")
     found = {{
@@ -86,7 +86,10 @@ def build(out):
         "capabilities": int(status("CapEff"), 16) != 0,
         "outside of the root": any(os.path.exists(root + WORKSPACE) for root in glob.glob("/proc/*/root")),
     }}
-    (out / "found.json").write_text(json.dumps({{name: value for name, value in found.items() if value}}))
+    told = json.dumps({{name: value for name, value in found.items() if value}})
+    if out is None:
+        raise RuntimeError("FOUND " + told)  # the real gate tells it in the report
+    (out / "found.json").write_text(told)
 """
 
 # What a child may know; LC_CTYPE is Python's own, when it coerces the C locale.
@@ -94,6 +97,9 @@ ALLOWED = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH",
     "GATE_SITE", "GATE_SANDBOX", "GATE_EVENT", "GATE_COMMIT", "GATE_BASE_COMMIT",
     "PWD", "OLDPWD", "SHLVL", "_",  # set by the shell of support/isolate.sh, of the paths inside
+    "USER", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONHASHSEED",  # of the gate's worker
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE",
+    "TORCHINDUCTOR_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK",  # set by torch, coremltools and scikit-learn
 )  # fmt: skip
 
 ISOLATE, EVALUATE, ACTION = "support/isolate.sh", "support/evaluate.sh", "gate/action.py"
@@ -113,13 +119,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_runner(folder: Path, port: int, *edits: Edit, parent: str = "PARENT_TOKEN") -> Runner:
+def make_runner(
+    folder: Path, port: int, *edits: Edit, parent: str = "PARENT_TOKEN", check: str | None = CHECK
+) -> Runner:
     workspace, temp = folder / "workspace", folder / "temp"
     values = {"token": TOKEN, "workspace": str(workspace), "temp": str(temp), "port": port, "allowed": ALLOWED}
     make_checkout(workspace, {"gate.yml": GATE_YML, "ml/model.py": SOURCE.format(**values)})
     (workspace / "credentials.json").write_text(TOKEN)  # as another action may leave them, untracked
     runner = Runner(
-        action=copy_action(folder / "action", check=CHECK, edits=edits),
+        action=copy_action(folder / "action", check=check, edits=edits),
         workspace=workspace,
         temp=temp,
         job_environment={"GITHUB_TOKEN": TOKEN},
@@ -145,6 +153,18 @@ def found(runner: Runner) -> dict[str, object]:
 
 def test_in_namespaces_the_source_finds_nothing(folder: Path, listener: int) -> None:
     assert found(make_runner(folder, listener)) == {}
+
+
+def test_the_real_gate_shows_its_source_nothing(folder: Path, listener: int) -> None:
+    pytest.importorskip("torch")
+    runner = make_runner(folder, listener, check=None)
+    work = prepared(runner).outputs["work"]
+    ended = runner.step("evaluate.sh", GATE_WORK=work)
+    assert "exit code 1" in ended.log, ended.log  # feasibility: the source raises what it found
+    report = json.loads(Path(work, "out", "report.json").read_text())
+    (result,) = (r for r in report["models"][0]["candidates"][0]["results"] if r["check"] == "feasibility")
+    assert "FOUND {}" in result["message"]
+    assert report["run"]["sandbox"] == "namespaces"
 
 
 REMOVED = {
