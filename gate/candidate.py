@@ -120,7 +120,7 @@ def _argument_parts(argument: Any) -> Iterator[bytes]:
     if not hasattr(argument, "immediate"):
         yield argument.name.encode()
     elif argument.file is not None:
-        yield argument.stored().tobytes()
+        yield argument.stored.tobytes()
     elif isinstance(argument.immediate, list):
         yield "\0".join(map(str, argument.immediate)).encode()
     else:

@@ -273,10 +273,10 @@ def _entry(item: Found, data: tuple[str, int] | None) -> list[str]:
             f"      size: {_limit(item.package_bytes)}               # measured {size(item.package_bytes)}, plus 10 %",
         ]
     if data is not None:
-        from gate.stats import smallest_provable_margin
+        from gate.stats import provable_margin
 
         path, items = data
-        margin = math.ceil(smallest_provable_margin(items, 0.95) * 1000) / 10
+        margin = math.ceil(provable_margin(items, 0.0, 0.95) * 1000) / 10
         lines += [
             f"    # dataset: {path}   # {items} labelled items: a loss of {percent(margin / 100)} or more can be ruled out, at best",
             "    # metric: accuracy",

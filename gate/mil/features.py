@@ -86,7 +86,7 @@ class Features:
     states: tuple[Feature, ...]
     declared: Mapping[str, TensorType]  # what the program itself says of its inputs
 
-    def read(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    def read(self, inputs: Any) -> dict[str, Tensor]:
         """Return one tensor for each input of the program; raise BadInput that names the feature."""
         if not isinstance(inputs, Mapping):
             raise BadInput(f"inputs must be a dict of arrays, found {type(inputs).__name__}")
@@ -256,7 +256,9 @@ def _planar(pixels: Array, feature: Feature) -> Array:
 def _write(feature: Feature, value: Any) -> Any:
     if feature.kind is Kind.IMAGE:
         return _to_image(feature, value)
-    return numerics.array(value, feature.dtype) if isinstance(value, Tensor) and feature.dtype else value
+    if not isinstance(value, Tensor) or not feature.dtype:
+        return value
+    return numerics.array(value.reshape(1) if value.dim() == 0 else value, feature.dtype)  # Core ML has no rank 0
 
 
 def _to_image(feature: Feature, value: Tensor) -> Any:

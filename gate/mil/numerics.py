@@ -106,11 +106,12 @@ def _wrap(low: int, bits: int) -> Settle:
 
 
 def tensor(array: Array) -> Tensor:
-    """Return a numpy array as the tensor that kernels compute with (one copy unless it is float32 already)."""
+    """Return a numpy array as the tensor that kernels compute with (float32 ones are shared, not copied)."""
     if array.dtype == np.bool_:
         return torch.from_numpy(np.array(array))
     if array.dtype.kind == "f":
-        return torch.from_numpy(np.array(array, np.float32))
+        whole = array.dtype == np.float32 and array.flags.writeable and array.flags.c_contiguous
+        return torch.from_numpy(array if whole else np.array(array, np.float32))
     if array.dtype.kind in "iu":
         return torch.from_numpy(np.array(array).astype(np.int32))
     raise Unsupported(f"an array of {array.dtype} can't be computed with")
