@@ -60,7 +60,6 @@ class Markup(str):
     __slots__ = ()
 
 
-
 def markdown(text: object) -> Markup:
     """Return text that GitHub shows as it is: no mention, link, image, tag, table cell, emphasis or heading."""
     return text if isinstance(text, Markup) else Markup(_escaped(str(text), _AUTOLINKED + _REFERENCES))
