@@ -226,7 +226,7 @@ def test_value_and_limit_are_written_so_that_they_differ(value, limit, shown, al
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.9996, "99.96 %"), (0.99999, "99.999 %"), (1.0, "100 %"), (0.972, "97.2 %"), (0.0, "0 %"), (2.1e-6, "0.00021 %"), (3e-9, "< 0.00001 %")],
+    [(0.9996, "99.96 %"), (0.99999, "99.999 %"), (1.0, "100 %"), (0.972, "97.2 %"), (0.0, "0 %"), (2.1e-6, "0.00021 %"), (3e-9, "< 0.0001 %")],
 )  # fmt: skip
 def test_a_proportion_that_is_not_all_is_not_shown_as_all(value, shown):
     assert figures.figures(Measurement(name="accuracy", value=value, unit=Unit.FRACTION)).value == shown

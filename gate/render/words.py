@@ -511,7 +511,7 @@ def _unproven(report: Report) -> Iterator[str]:
     if not any(name in result.environment.device.lower() for result in compared for name in ("iphone", "ipad")):
         yield "Its answers were not tested on an iPhone or iPad."
     if any(a.result.basis is Basis.REPORTED for a in answers(report)):
-        yield "“Reported” numbers come from the code of this pull request, which the gate cannot verify."
+        yield "“Reported” numbers come from the model's own code; the gate cannot verify them."
     if declared := [model.name for model in report.models if model.self_declared]:
         yield f"First run, judged under limits that this pull request declares itself: {', '.join(declared)}."
     if unlabelled := [model.name for model in report.models if model.data and not model.data.labelled]:
