@@ -75,16 +75,16 @@ def test_a_wrong_input_is_named(inputs: Any, message: str) -> None:
         gate.mil.load(fixed()).predict(inputs)
 
 
-@pytest.mark.parametrize(("ids", "message"), [([[1.5]], "fractions"), ([[2**40]], "do not fit int32")])
-def test_integers_are_not_silently_changed(ids: Any, message: str) -> None:
-    with pytest.raises(BadInput, match=f"'i'.*{message}"):
-        gate.mil.load(mixed()).predict({**mixed_inputs(), "i": np.array(ids)})
+@pytest.mark.parametrize("ids", [2**40, np.inf, np.nan])
+def test_integers_that_do_not_fit_are_refused(ids: Any) -> None:
+    with pytest.raises(BadInput, match="'i'.*do not fit int32"):
+        gate.mil.load(mixed()).predict({**mixed_inputs(), "i": np.array([[ids]])})
 
 
-def test_whole_floats_and_other_widths_pass_for_integers() -> None:
+def test_floats_lose_their_fraction_and_other_widths_pass_for_integers() -> None:
     evaluator = gate.mil.load(mixed())
     wanted = evaluator.predict(mixed_inputs())
-    for ids in (np.array([[7.0]]), np.array([[7]], np.int64), torch.tensor([[7]])):
+    for ids in (np.array([[7.0]]), np.array([[7.9]]), np.array([[7]], np.int64), torch.tensor([[7]])):
         np.testing.assert_equal(evaluator.predict({**mixed_inputs(), "i": ids}), wanted)
 
 
