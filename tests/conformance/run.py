@@ -171,7 +171,6 @@ def start(folder: Folder, plan: dict[str, Any], *extra: str) -> subprocess.Popen
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), inherited])),
         "TMPDIR": str(scratch),
-        "TQDM_DISABLE": "1",
     }
     settings = [
         "-p",
