@@ -93,7 +93,7 @@ def test_a_range_of_shapes_is_checked() -> None:
     for height in (2, 6):
         (y,) = evaluator.predict({"x": np.ones((1, 3, height, 4))}).values()
         assert y.shape == (1, 3, height, 4)
-    with pytest.raises(BadInput, match=r"\(1, 3, 2…6, 4\) expected"):
+    with pytest.raises(BadInput, match=r"'x': Size \(7\) of dimension \(2\) is not in allowed range \(2..6\)"):
         evaluator.predict({"x": np.ones((1, 3, 7, 4))})
 
 
@@ -101,7 +101,7 @@ def test_enumerated_shapes_are_checked() -> None:
     evaluator = gate.mil.load(affine(ct.EnumeratedShapes([(1, 3, 4, 4), (1, 3, 8, 8)])))
     (y,) = evaluator.predict({"x": np.ones((1, 3, 8, 8))}).values()
     assert y.shape == (1, 3, 8, 8)
-    with pytest.raises(BadInput, match=r"\(1, 3, 4, 4\) or \(1, 3, 8, 8\) expected"):
+    with pytest.raises(BadInput, match=r"\(1 x 3 x 4 x 8\) was not in enumerated set .*: \(1, 3, 4, 4\) or \(1, 3, 8, 8\)"):
         evaluator.predict({"x": np.ones((1, 3, 4, 8))})
 
 
