@@ -53,9 +53,10 @@ def squeeze(x: Tensor, axes: Ints | None = None) -> Tensor:
 
 @kernel(exact=True)
 def reshape(x: Tensor, shape: Ints) -> Tensor:
-    """Reshape; 0 keeps a size, -1 takes the rest."""
-    if 0 in shape and x.numel() and len(shape) == x.dim():
-        shape = [x.shape[i] if n == 0 else n for i, n in enumerate(shape)]
+    """Reshape; -1 takes the rest, and 0 the size of x as far from the last axis (1 beyond its first)."""
+    if 0 in shape and x.numel():
+        sizes = [1] * (len(shape) - x.dim()) + list(x.shape[-len(shape) :])
+        shape = [size if n == 0 else n for n, size in zip(shape, sizes, strict=True)]
     return x.reshape(shape)
 
 
