@@ -101,7 +101,9 @@ def test_enumerated_shapes_are_checked() -> None:
     evaluator = gate.mil.load(affine(ct.EnumeratedShapes([(1, 3, 4, 4), (1, 3, 8, 8)])))
     (y,) = evaluator.predict({"x": np.ones((1, 3, 8, 8))}).values()
     assert y.shape == (1, 3, 8, 8)
-    with pytest.raises(BadInput, match=r"\(1 x 3 x 4 x 8\) was not in enumerated set .*: \(1, 3, 4, 4\) or \(1, 3, 8, 8\)"):
+    with pytest.raises(
+        BadInput, match=r"\(1 x 3 x 4 x 8\) was not in enumerated set .*: \(1, 3, 4, 4\) or \(1, 3, 8, 8\)"
+    ):
         evaluator.predict({"x": np.ones((1, 3, 4, 8))})
 
 

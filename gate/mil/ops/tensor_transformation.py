@@ -164,9 +164,13 @@ def slice_update(
 ) -> Tensor:
     """Replace what `slice_by_index` would read."""
     bounds = _bounds(list(x.shape), begin, end, stride, begin_mask, end_mask, squeeze_mask)
+    part = update.reshape([count for _, count, _ in bounds]).to(x.dtype)
+    if all(step > 0 for _, _, step in bounds):
+        out = x.clone()
+        out[tuple(slice(first, first + count * step, step) for first, count, step in bounds)] = part
+        return out
     places = [first + step * torch.arange(count) for first, count, step in bounds]
-    grid = torch.meshgrid(*places, indexing="ij")
-    return x.index_put(tuple(grid), update.reshape([count for _, count, _ in bounds]).to(x.dtype))
+    return x.index_put(tuple(torch.meshgrid(*places, indexing="ij")), part)
 
 
 @kernel(exact=True)
