@@ -225,6 +225,9 @@ class Framework:
     def batchPredict(self, data: list[Any]) -> Any:
         return self.predict(data, None)
 
+    def get_compiled_model_path(self) -> str:
+        raise NotImplementedError("only Apple's framework compiles models")
+
     def newState(self) -> Any:
         with framework_errors():
             return self.evaluator.make_state()
@@ -313,9 +316,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     recorder = Recorder(json.loads(Path(config.getoption("--conformance-plan")).read_text()))
+    declare_torchvision_operators()  # before coremltools looks for it
     quiet()
     pretend_macos()
-    declare_torchvision_operators()
     if "list_to" not in recorder.plan:
         install_framework(recorder)
         notice_impossible_tolerances(recorder)

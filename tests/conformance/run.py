@@ -33,7 +33,7 @@ from tests.conformance.results import Outcome, Result, read, summarize
 from tests.conformance.suite import ENVIRONMENT, site_packages, test_paths
 
 REPOSITORY = Path(__file__).parents[2]
-TESTS_PER_CHILD = 4000  # coremltools and torch keep memory from test to test
+TESTS_PER_CHILD = 2500  # coremltools and torch keep memory from test to test
 SILENCE = SECONDS_PER_TEST + 120
 
 
