@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gate.bench import Bench
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
 from gate.checks.fidelity import describe, finding, measurements
@@ -215,9 +216,10 @@ def measure(subject: Subject, models: "Models") -> Facts:
     bench, engine = subject.bench, subject.engine
     budget = subject.entry.budgets.float16
     reference = _reference(subject, models)
+    ranges = bench.ranges(reference)
     answers = bench.answers(engine, models.float16)
     facts = Facts(
-        declared=compare(reference, answers),
+        declared=compare(reference, answers, ranges),
         labelled=bench.dataset is not None and bench.dataset.labels is not None,
         environment=engine.environment,
         notes=tuple(_nonfinite(bench.samples, reference)),
@@ -227,12 +229,12 @@ def measure(subject: Subject, models: "Models") -> Facts:
     bad = any(breaks(d, budget, facts.labelled) for d in facts.declared)
     indices: tuple[int, ...] = tuple(range(len(reference)))
     if not bad and engine.environment.engine == "mil":
-        facts, tier, found, indices = _fear(facts, models, bench.samples, reference, budget)
+        facts, tier, found, indices = _fear(facts, models, bench, reference, budget)
     limit = (budget.error if budget else None) or FAIL_ERROR
     if not bad and tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
         return facts
-    some = [bench.samples[i] for i in indices], [reference[i] for i in indices]
-    return _blame(facts, models, *some, found, tier, min(limit, _worst_error(facts)))
+    rows = [(bench.samples[i], reference[i], ranges[i]) for i in indices]
+    return _blame(facts, models, rows, found, tier, min(limit, _worst_error(facts)))
 
 
 def _worst_error(facts: Facts) -> float:
@@ -243,7 +245,7 @@ def _worst_error(facts: Facts) -> float:
 def _fear(
     facts: Facts,
     models: "Models",
-    samples: Sequence[Outputs],
+    bench: Bench,
     reference: Sequence[Outputs],
     budget: Float16Budget | None,
 ) -> tuple[Facts, Tier, Sequence[Outputs], tuple[int, ...]]:
@@ -251,8 +253,10 @@ def _fear(
     from gate.float16.tiers import harsher
 
     feared: list[tuple[Tier, Differences]] = []
-    for answers in harsher(models.float16, samples):
-        differences = compare([reference[i] for i in answers.indices], answers.outputs)
+    ranges = bench.ranges(reference)
+    for answers in harsher(models.float16, bench.samples):
+        some = answers.indices
+        differences = compare([reference[i] for i in some], answers.outputs, [ranges[i] for i in some])
         feared.append((answers.tier, differences))
         if _is_far(differences) or (
             answers.tier.blocks and any(breaks(d, budget, facts.labelled) for d in differences)
@@ -261,19 +265,17 @@ def _fear(
     return replace(facts, feared=tuple(feared)), Tier.DECLARED, (), tuple(range(len(reference)))
 
 
+Row = tuple[Outputs, Outputs, Mapping[str, float]]  # sample, reference, range of each output
+
+
 def _blame(
-    facts: Facts,
-    models: "Models",
-    samples: Sequence[Outputs],
-    reference: Sequence[Outputs],
-    found: Sequence[Outputs],
-    tier: Tier,
-    limit: float,
+    facts: Facts, models: "Models", rows: Sequence[Row], found: Sequence[Outputs], tier: Tier, limit: float
 ) -> Facts:
     from gate.float16.investigate import investigate
 
+    samples, reference, ranges = zip(*rows, strict=True)
     try:
-        return replace(facts, investigation=investigate(models, samples, reference, found, tier, limit))
+        return replace(facts, investigation=investigate(models, samples, reference, found, ranges, tier, limit))
     except MilError as error:
         return replace(facts, no_blame=str(error))
 

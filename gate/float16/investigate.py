@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gate.difference import compare
+from gate.difference import Ranges, compare
 from gate.float16 import Tier
 from gate.float16.blame import Blame, Culprit, find_culprits
 from gate.float16.causes import Cause, Diagnosis, diagnose, number, peak
@@ -74,11 +74,12 @@ def investigate(
     samples: Sequence[Sample],
     reference: Sequence[Outputs],
     found: Sequence[Outputs],
+    ranges: Ranges,
     tier: Tier,
     limit: float,
 ) -> Investigation:
     """Find the culprits on the worst sample; `found` are the float16 program's answers under the tier."""
-    index = worst_sample(reference, found)
+    index = worst_sample(reference, found, ranges)
     integers = narrowed(models, samples[index]) if tier is Tier.DECLARED else ()
     if integers:
         return Investigation(tier, index, integers, None, limit)
@@ -87,7 +88,7 @@ def investigate(
     if stateful(exact):
         raise Unsupported("blame is not assigned inside a model with states yet")
     rounding = Rounding(Precision(tier.rounding), as_half=models.float32 is not None)
-    trials = Trials(exact, samples[index], rounding)
+    trials = Trials(exact, samples[index], rounding, ranges[index])
     blame = find_culprits(trials, limit, _allowed(trials, half.function, tier))
     worth = blame.culprits[0].damage * NAMED if blame.culprits else 0.0
     named = [c for c in blame.culprits if c.damage >= worth]
@@ -95,9 +96,9 @@ def investigate(
     return Investigation(tier, index, suspects, blame, limit)
 
 
-def worst_sample(reference: Sequence[Outputs], found: Sequence[Outputs]) -> int:
+def worst_sample(reference: Sequence[Outputs], found: Sequence[Outputs], ranges: Ranges) -> int:
     """The sample that float16 damages most."""
-    damages = [worst(compare([a], [b])) for a, b in zip(reference, found, strict=True)]
+    damages = [worst(compare([a], [b], [r])) for a, b, r in zip(reference, found, ranges, strict=True)]
     return damages.index(max(damages))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gate.difference import OutputDifference, compare
+from gate.difference import OutputDifference, compare, find_ranges
 from gate.mil.compiler import Plan, Step
 from gate.mil.evaluator import Evaluator, Run
 from gate.mil.numerics import FLOATS, Precision, Rounding
@@ -54,11 +54,13 @@ class Trials:
         evaluator: Evaluator,
         sample: Mapping[str, Any],
         half: Rounding = Rounding(Precision.DECLARED, as_half=True),  # noqa: B008
+        ranges: Mapping[str, float] | None = None,
     ) -> None:
         self.exact_plan = evaluator.at(Rounding(Precision.FLOAT32)).plan
         self.half_plan = evaluator.at(half).plan
         self.function = evaluator.function
         self.seconds = 0.0  # spent on trials so far
+        self._ranges = ranges or {}
         self._inputs = evaluator.features.read(sample)
         self._exact_steps = _kept(self.exact_plan)
         self._half_steps = _kept(self.half_plan)
@@ -128,7 +130,13 @@ class Trials:
 
     def differences(self, places: Iterable[Place]) -> tuple[OutputDifference, ...]:
         """Compare the outputs of a trial with the exact ones."""
-        return compare([self.outputs], [self._outputs(self._trial(tuple(places)))])
+        found = self._outputs(self._trial(tuple(places)))
+        return compare([self.outputs], [found], [self._range])
+
+    @cached_property
+    def _range(self) -> dict[str, float]:
+        """Ranges over all samples where they are known under the program's own names, else of this sample."""
+        return find_ranges([self.outputs], [""])[0] | {n: r for n, r in self._ranges.items() if n in self.outputs}
 
     def curve(self) -> list[float | None]:
         """How far each op's result is off when every op runs in half, as a fraction of the result's range."""
