@@ -80,7 +80,7 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (not_run(CheckName.FIDELITY, "The model did not convert."),)
     if bench.reference is None:
         return (not_run(CheckName.FIDELITY, bench.no_reference),)
-    if random := _random_ops(package):
+    if random := random_ops(package):
         return (_incomparable(random, subject),)
     try:
         answers = bench.answers(subject.engine, package, "float32")
@@ -95,7 +95,8 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     return (result.model_copy(update={"findings": result.findings + named}),)
 
 
-def _random_ops(package: Path) -> tuple[str, ...]:
+def random_ops(package: Path) -> tuple[str, ...]:
+    """Name the ops that draw random numbers."""
     from gate.mil.program import load_program
 
     return tuple(f"{op.type} {op.name}" for op in load_program(package).function().body.walk() if op.type in RANDOM)

@@ -17,7 +17,7 @@ import numpy as np
 from gate.bench import Bench
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.fidelity import describe, finding, measurements
+from gate.checks.fidelity import describe, finding, measurements, random_ops
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.float16 import Tier
@@ -175,9 +175,12 @@ def _alone(suspect: "Suspect") -> str:
     """Say what this op alone does to the outputs."""
     if suspect.damage >= 10:
         return f"{suspect.type} alone makes outputs infinite or NaN"
-    if suspect.diagnosis.cause == "integers":
-        return f"{suspect.type} reads integers that do not fit"
+    if suspect.diagnosis.cause in SPECIAL:
+        return f"{suspect.type} {SPECIAL[suspect.diagnosis.cause]}"
     return f"{suspect.type} alone moves the outputs by {percent(min(suspect.damage, 9.9))} of their range"
+
+
+SPECIAL = {"integers": "reads integers that do not fit", "converter": "was lost in conversion"}
 
 
 def _curves(found: "Investigation | None") -> Iterator[Series]:
@@ -281,9 +284,9 @@ def _blame(
 
 
 def _reference(subject: Subject, models: "Models") -> tuple[Outputs, ...]:
-    """The source's answers; for a finished package, its own in float32."""
+    """The source's answers; for a finished package its own in float32, as where the program draws random numbers."""
     bench = subject.bench
-    if subject.conversion.float32 is not None and bench.reference is not None:
+    if subject.conversion.float32 is not None and bench.reference is not None and not random_ops(models.float16):
         return bench.reference
     return bench.answers(subject.engine, models.float32 or models.float16, "float32")
 

@@ -6,7 +6,7 @@ them: all other values are the exact ones. Two compiled plans of one program num
 steps of both.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -117,12 +117,15 @@ class Trials:
             self._half_run(values).steps([self._half_steps[place.index]])
         return [values[s] for s in self._exact_steps[place.index].outputs if isinstance(values[s], Tensor)]
 
-    def readers(self, place: Place) -> Iterator[str]:
-        """Types of the ops that read a place's result."""
+    def reading(self, place: Place) -> list[Place]:
+        """The places that read a place's result."""
         written = {self._slot(place.name)} if place.index < 0 else set(self._exact_steps[place.index].outputs)
-        for step, slots in zip(self._exact_steps, self._reads, strict=True):
-            if slots & written:
-                yield step.op.type
+        by_index = {other.index: other for other in self.places if other.index >= 0}
+        return [by_index[i] for i, slots in enumerate(self._reads) if slots & written and i in by_index]
+
+    def readers(self, place: Place) -> set[str]:
+        """Types of the ops that read a place's result."""
+        return {other.type for other in self.reading(place)}
 
     def damage(self, places: Iterable[Place]) -> float:
         """How far the outputs are off when these places alone run in half."""
