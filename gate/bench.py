@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gate.config import AnyOfDim, Input, RangeDim
-from gate.data import Dataset
+from gate.data import Batch, Dataset
 from gate.engine import Engine
+from gate.errors import NoAnswer, UsageError
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
+Outputs = dict[str, Array]
 
 References = Callable[[Sequence[Sample]], list[dict[str, Array]]]
 
@@ -39,6 +41,7 @@ class Bench:
     dataset: Dataset | None = None
     example: Sample = field(default_factory=dict)
     references: References | None = None  # asks the reference about more samples
+    _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
     _answers: dict[tuple[Path, str], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
 
     def answers(self, engine: Engine, package: Path, precision: str = "declared") -> tuple[Mapping[str, Array], ...]:
@@ -47,6 +50,36 @@ class Bench:
         if key not in self._answers:
             self._answers[key] = tuple(engine.load(package, precision).predict(self.samples))
         return self._answers[key]
+
+    def inputs(self, batch: Batch) -> list[Sample]:
+        """The items of a batch as the model takes them."""
+        count = len(batch.ids)
+        return [{name: fit(batch.inputs[name][i], like) for name, like in self.example.items()} for i in range(count)]
+
+    def reference_rows(self, batch: Batch) -> Outputs:
+        """Return the reference's answers to a batch, stacked; an item is asked about once."""
+        if self.references is None:
+            raise NoAnswer("there is no reference to ask")
+        missing = [k for k, index in enumerate(batch.index) if int(index) not in self._rows]
+        samples = self.inputs(batch)
+        for k, answer in zip(missing, self.references([samples[k] for k in missing]), strict=True):
+            self._rows[int(batch.index[k])] = answer
+        return stacked([self._rows[int(index)] for index in batch.index])
+
+
+def stacked(answers: Sequence[Mapping[str, Array]]) -> Outputs:
+    """Stack the answers to several samples, output by output; the first axis is the sample."""
+    return {name: np.stack([np.asarray(answer[name]) for answer in answers]) for name in answers[0]}
+
+
+def check_names(example: Sample, dataset: Dataset) -> None:
+    """Refuse a data set that lacks an input of the model."""
+    missing = [name for name in example if name not in dataset.inputs]
+    if missing:
+        raise UsageError(
+            f"dataset {dataset.where}: no array for input {', '.join(missing)}; found {', '.join(dataset.inputs)}, "
+            f"expected {', '.join(example)}"
+        )
 
 
 def make_samples(
@@ -65,23 +98,13 @@ def make_samples(
     return tuple(s for samples in groups.values() for s in samples), ", ".join(told)
 
 
-def interface_example(package: Path, seed: int = 0) -> dict[str, Array]:
-    """Make seeded inputs for a finished package from its own description: noise for floats, zeros and ones for integers."""
-    from gate.mil.program import load_program
-
-    rng = np.random.default_rng(seed)
-    return {feature.name: _noise(feature, rng) for feature in load_program(package).spec.description.input}
-
-
-def _noise(feature: Any, rng: np.random.Generator) -> Array:
-    if feature.type.WhichOneof("Type") == "imageType":
-        image = feature.type.imageType
-        return rng.integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
-    array = feature.type.multiArrayType
-    name = array.ArrayDataType.Name(array.dataType)
-    if name == "INT32":
-        return rng.integers(0, 2, tuple(array.shape)).astype(np.int32)
-    return rng.standard_normal(tuple(array.shape)).astype(np.float16 if name == "FLOAT16" else np.float32)
+def first_items(example: Sample, dataset: Dataset) -> tuple[tuple[Sample, ...], str]:
+    """Return the first items of a data set, in its order."""
+    batch = dataset.batch(np.arange(min(ITEMS, len(dataset))))
+    samples = tuple(
+        {name: fit(batch.inputs[name][i], like) for name, like in example.items()} for i in range(len(batch.ids))
+    )
+    return samples, f"the first {len(samples)} items of the data set"
 
 
 def fit(item: Array, like: Array) -> Array:
@@ -134,6 +157,6 @@ def _drawn(array: Array, limits: tuple[float, float] | None, kind: str, rng: np.
 def _items(example: Sample, dataset: Dataset | None, rng: np.random.Generator) -> Iterator[Sample]:
     if dataset is None:
         return
-    count = len(next(iter(dataset.inputs.values())))
-    for index in rng.permutation(count)[:ITEMS]:
-        yield {name: fit(dataset.inputs[name][index], example[name]) for name in example}
+    for index in rng.permutation(len(dataset))[:ITEMS]:
+        batch = dataset.batch(np.array([index]))
+        yield {name: fit(batch.inputs[name][0], like) for name, like in example.items()}

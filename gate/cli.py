@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 from gate import __version__
@@ -72,7 +71,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@app.command(short_help="Judge the models of a configuration.")
 def check(
     config: ConfigOption = Path("gate.yml"),
     model: Annotated[list[str] | None, typer.Option(help="Only this model entry; repeat for more.")] = None,
@@ -106,19 +105,20 @@ def check(
         cache=cache,
         jobs=jobs,
         fail_on=fail_on.value,
+        **_told_by_the_action(),
     )
     report = pipeline.check(options, progress=_progress)
     if json:
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:
-        terminal(report)
+        _show(terminal(report))
         typer.echo(
             f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}\npackages {out / 'packages'}"
         )
     raise typer.Exit(int(pipeline.exit_code(report, fail_on.value)))
 
 
-@app.command()
+@app.command(short_help="Predict with a Core ML package on any operating system.")
 def run(
     package: PackageArgument,
     inputs: Annotated[Path, typer.Option(help="Input arrays by name, .npz.")],
@@ -135,7 +135,7 @@ def run(
         typer.echo(line)
 
 
-@app.command()
+@app.command(short_help="Print a view of a report.")
 def render(
     report: ReportArgument,
     format: Annotated[Format, typer.Option(help="Which view.")] = Format.TERMINAL,
@@ -149,12 +149,38 @@ def render(
 
     record = read_report(report)
     if format is Format.TERMINAL:
-        views.terminal(record)
+        _show(views.terminal(record))
     else:
         typer.echo(getattr(views, format.value)(record))
 
 
-@app.command()
+@app.command(short_help="Post a report on a pull request.")
+def comment(
+    report: ReportArgument,
+    pull_request: Annotated[int, typer.Option(min=1, help="Number of the pull request.")],
+    repository: Annotated[str, typer.Option(envvar="GITHUB_REPOSITORY", help="owner/name on GitHub.")],
+    id: Annotated[str, typer.Option(help="Tells apart the comments of several gates.")] = "default",
+) -> None:
+    """Example: gate comment gate-out/report.json --repository acme/app --pull-request 41
+
+    Write, or bring up to date, the one comment on a pull request. The token comes from the environment: GITHUB_TOKEN.
+    """
+    from gate import github
+    from gate import render as views
+    from gate.baseline import read_report
+
+    token = os.environ.get("GITHUB_TOKEN")
+    if not token:
+        raise UsageError("gate comment: GITHUB_TOKEN is not set; it needs the permission pull-requests: write")
+    if repository.count("/") != 1:
+        raise UsageError(f"--repository {repository}: expected owner/name")
+    text = views.comment(read_report(report), marker_id=id)
+    client = github.Client(token, os.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/"))
+    how, written = github.upsert_comment(client, repository, pull_request, id, text)
+    typer.echo(f"{how} {written.url}")
+
+
+@app.command(short_help="Write a first gate.yml and the workflow files.")
 def init(
     folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
@@ -170,7 +196,7 @@ def init(
     _print(write(folder, force=force), json)
 
 
-@app.command()
+@app.command(short_help="Say what this machine can and cannot do.")
 def doctor(json: JsonOption = False) -> None:
     """Example: gate doctor
 
@@ -181,8 +207,23 @@ def doctor(json: JsonOption = False) -> None:
     _print(examine(), json)
 
 
+def _told_by_the_action() -> dict[str, Any]:
+    """What the GitHub action says of the run: it starts this command in a sandbox, with an environment of these names only."""
+    told = {
+        name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
+    }
+    site = os.environ.get("GATE_SITE")
+    return told | {"site": Path(site) if site else None}
+
+
 def _print(record: Any, as_json: bool) -> None:
     typer.echo(record.model_dump_json(indent=2) if as_json else record.text())
+
+
+def _show(view: Any) -> None:
+    from rich.console import Console
+
+    Console().print(view)
 
 
 def _progress(text: str) -> None:
@@ -198,15 +239,13 @@ def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        _stop("stopped", 130)
-    except click.ClickException as error:
-        _stop(f"{error.format_message()}\nTry --help.", Exit.USAGE)
     except UsageError as error:
         _stop(str(error), error.exit_code)
     except GateError as error:
         _stop(f"no answer: {error}", error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _stop("stopped", 130)
-    except Exception:
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of click, which typer carries under a private name
+            _stop(f"{error.format_message()}\nTry --help.", Exit.USAGE)
         _stop(f"{traceback.format_exc()}\nThis is our own fault; please report it.", Exit.CRASH)

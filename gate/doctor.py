@@ -87,9 +87,9 @@ def _onnx() -> Capability:
 
 
 def _sandbox() -> Capability:
-    from gate.sandbox import available
+    from gate.sandbox import kind_here
 
-    kind = available()
+    kind = kind_here()
     name = "keep the model's code apart (sandbox)"
     advice = "allow unprivileged user namespaces, or run in the container"
     return Capability(name=name, ok=kind != "process", found=kind, advice=advice)

@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from gate import data, mil, waivers
+from gate import data, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, interface_example, make_samples
+from gate.bench import Array, Bench, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, read_package
 from gate.checks import CHECKS, base, feasibility
-from gate.compress import Compressed, cast_float16, compress
+from gate.compress import Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion, convert, failed
-from gate.data import Dataset
+from gate.data import Dataset, Part
 from gate.engine import Engine
-from gate.errors import NoAnswer, SourceFault
+from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import Data, Result, Role
-from gate.source import Source, reference_for
+from gate.source import Reference, Source, StoredReference, reference_for
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Circumstances:
     baseline: Baseline | None
     waivers: tuple[Waiver, ...]
     cache: Path | None
-    jobs: int
+    workers: Workers
     work: Path  # packages/, logs/ and per_item/ go here
 
 
@@ -75,31 +75,41 @@ class Trial:
         self.conversion = convert(self.source, self.entry, self.target, self.around.engine, self.bench)
 
     def _prepare_finished(self) -> None:
-        if self.entry.source.kind == "coreml":
-            package = self.around.config.folder / self.entry.source.location
-        else:
-            package = self.source.convert("", Precision.AS_IS, target=self.target).package
-        read_package(package)  # names a missing path or an LFS pointer before anything else
+        package = self.source.finished.package
         self.conversion = Conversion(finished=package)
         self.digest = read_package(package).digest
-        try:
-            self.bench = self._make_bench(interface_example(package))
-        except mil.Unsupported as error:
-            self.bench = Bench((), "", no_reference=f"The package cannot be run here: {error}.")
+        self.bench = self._make_bench(self.source.example_inputs())
 
     def _make_bench(self, example: dict[str, Array]) -> Bench:
         dataset = self._dataset()
-        samples, origin = make_samples(example, self.entry.inputs, dataset)
+        if dataset is not None:
+            check_names(example, dataset)
         reference = reference_for(self.entry, self.around.config, self.source, run_package=self._run_package)
+        samples, origin = self._samples(example, dataset, reference)
         if reference is None:
             why = "A finished package has no reference; name one in gate.yml (reference: {onnx: …}) to compare with."
             return Bench(samples, origin, no_reference=why, dataset=dataset, example=example)
-        answers = tuple(reference.references(samples))
         return Bench(
-            samples, origin, answers, reference.kind, dataset=dataset, example=example, references=reference.references
+            samples,
+            origin,
+            tuple(reference.references(samples)),
+            reference.kind,
+            dataset=dataset,
+            example=example,
+            references=reference.references,
         )
 
-    def _run_package(self, package: Path, samples: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
+    def _samples(
+        self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None
+    ) -> tuple[tuple[Sample, ...], str]:
+        """Stored outputs answer to the items of the data set in their order, and to nothing else."""
+        if not isinstance(reference, StoredReference):
+            return make_samples(example, self.entry.inputs, dataset)
+        if dataset is None:
+            raise UsageError(f"models.{self.entry.name}.reference: stored outputs need the dataset that they answer to")
+        return first_items(example, dataset)
+
+    def _run_package(self, package: Path, samples: Sequence[Sample]) -> list[dict[str, Array]]:
         return self.around.engine.load(package).predict(samples)
 
     def _dataset(self) -> Dataset | None:
@@ -107,8 +117,12 @@ class Trial:
         if where is None:
             return None
         if isinstance(where, str) and ".py:" in where:
-            return data.from_items(self.source.items())
-        return data.load(where, self.around.config.folder)
+            items = self.source.items()
+            side = {"id": items.ids, "slice": items.slices, "cluster": items.clusters}
+            found = data.from_items(where, items.inputs, items.labels, side)
+        else:
+            found = data.load(where, self.around.config.folder, self.entry.inputs)
+        return found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
 
     def judge(self, policy: Policy, role: Role) -> CandidateRecord:
         """Build the candidate of one policy and ask every check about it."""
@@ -169,8 +183,8 @@ class Trial:
             out,
             target=self.target,
             layers=self.conversion.layers,
-            jobs=self.around.jobs,
             cache=self.around.cache,
+            workers=self.around.workers,
         )
         return Candidate(role, policy, read_package(out)), compressed
 

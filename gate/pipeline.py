@@ -7,6 +7,7 @@ report. Everything is written into a private folder first and moved into place a
 
 import difflib
 import importlib.metadata
+import logging
 import platform
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from gate import __version__, policy, render, waivers
 from gate.baseline import Baseline, load_baseline
 from gate.checks.app_size import judge as judge_app_size
 from gate.checks.base import not_run
+from gate.compress import Workers
 from gate.config import Config, ModelEntry, Waiver, load, load_waivers
 from gate.engine import Engine, make_engine
 from gate.entry import Circumstances, Trial
@@ -52,7 +54,8 @@ class Options:
     commit: str | None = None
     base_commit: str | None = None
     config_from: str = "working tree"
-    sandbox: str | None = None  # what an outer step already keeps apart, such as container
+    sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    site: Path | None = None  # wheels that the prepare step installed, for the team's code only
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,9 @@ class Plan:
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work:
-        judged = [_judge_entry(plan, entry, work, progress) for entry in plan.entries]
+    with _workspace(options.out) as work, _toolchain_log(work), Workers(options.jobs) as workers:
+        around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
+        judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         report = _assemble(plan, tuple(model for model, _ in judged), {sandbox for _, sandbox in judged})
         write_views(report, work)
         _publish(work, options.out)
@@ -163,6 +167,24 @@ def _workspace(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+@contextmanager
+def _toolchain_log(work: Path) -> Iterator[None]:
+    """Keep what coremltools says in a file: it warns of missing Apple libraries at every start."""
+    (work / "logs").mkdir()
+    handler = logging.FileHandler(work / "logs" / "gate.log")
+    loggers = [logging.getLogger(name) for name in ("coremltools", "gate")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        handler.close()
+
+
 def _publish(work: Path, out: Path) -> None:
     """Move the results into place; the report last, so that a report on disk always has its packages."""
     for name in ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json"):
@@ -173,19 +195,26 @@ def _publish(work: Path, out: Path) -> None:
             (work / name).replace(target)
 
 
-def _judge_entry(plan: Plan, entry: ModelEntry, work: Path, progress: Progress) -> tuple[Model, str]:
+def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress: Progress) -> tuple[Model, str]:
     """Judge one model entry under all its policies; say which sandbox its code ran in."""
     started = time.monotonic()
-    scratch = work / "scratch" / entry.name
+    scratch = around.work / "scratch" / entry.name
     scratch.mkdir(parents=True)
     container = plan.options.sandbox == "container"
-    limits = {"time_limit": plan.remaining(), "memory_limit": plan.config.limits.memory}
-    with open_source(entry, plan.config, workdir=scratch, in_container=container, **limits) as source:
+    with open_source(
+        entry,
+        plan.config,
+        workdir=scratch,
+        time_limit=plan.remaining(),
+        memory_limit=plan.config.limits.memory,
+        in_container=container,
+        extra_pythonpath=(plan.options.site,) if plan.options.site else (),
+    ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
-        trial = Trial(entry, source, _circumstances(plan, work), scratch)
+        trial = Trial(entry, source, around, scratch)
         trial.prepare()
         candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.policies[entry.name])
-        log = _keep_log(source, entry, work)
+        log = _keep_log(source, entry, around.work)
         sandbox = source.sandbox
     model = Model(
         name=entry.name,
@@ -206,11 +235,6 @@ def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progres
     progress(f"{trial.entry.name}: judging {policy.name}")
     shipped = policy is plan.policies[trial.entry.name][0]
     return trial.judge(policy, Role.SHIP if shipped else Role.EXPLORE)
-
-
-def _circumstances(plan: Plan, work: Path) -> Circumstances:
-    options = plan.options
-    return Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, options.jobs, work)
 
 
 def _keep_log(source: Source, entry: ModelEntry, work: Path) -> str | None:

@@ -2,6 +2,7 @@
 """Earlier reports: what may be compared with, and what is refused with the reason."""
 
 import pytest
+
 from gate.baseline import load_baseline, read_report
 from gate.errors import UsageError
 from gate.report import Candidate, CheckName, Model, Outcome, PackageFile, Result, Role, Run, make_report

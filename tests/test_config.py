@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import pytest
+
 from gate import config
 from gate.errors import ConfigError
 

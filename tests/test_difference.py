@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from gate.difference import compare
 
 

@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import pytest
+
 from gate import policy
 from gate.errors import PolicyError
 from gate.policy import Target

@@ -2,6 +2,7 @@
 """Quantities are read with their unit, and shown so that a reader gets the same number back."""
 
 import pytest
+
 from gate import quantity
 from gate.quantity import Change, ChangeKind
 

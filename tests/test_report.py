@@ -4,6 +4,8 @@
 import json
 
 import pytest
+from pydantic import ValidationError
+
 from gate.report import (
     Candidate,
     CheckName,
@@ -19,7 +21,6 @@ from gate.report import (
     make_report,
     verdict,
 )
-from pydantic import ValidationError
 
 RUN = Run(config_digest="0" * 64)
 

@@ -4,6 +4,7 @@
 from datetime import date
 
 import pytest
+
 from gate import config, waivers
 from gate.config import Waiver
 from gate.errors import ConfigError

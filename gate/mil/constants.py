@@ -75,7 +75,7 @@ class Constants:
         if constant not in self._digests:
             digest = blake2b(str(constant.type).encode(), digest_size=20)
             text = isinstance(constant.type, ListType) or constant.type == STRING
-            digest.update(repr(constant.immediate).encode() if text else memoryview(constant.stored))
+            digest.update(repr(constant.immediate).encode() if text else constant.stored.data)
             self._digests[constant] = digest.digest()
         return self._digests[constant]
 

@@ -138,7 +138,7 @@ class Evaluator:
         seed: int = 0,
     ) -> Any:
         """Return a dict of outputs for a dict of inputs, or a list of them for a list."""
-        if not isinstance(inputs, Mapping):
+        if isinstance(inputs, list | tuple):
             if state is not None:
                 raise BadInput("a state can only be used for one sample at a time, not with a list of them")
             return list(self.predict_batch(inputs, seed=seed))

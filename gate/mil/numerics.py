@@ -59,10 +59,15 @@ def half(x: Tensor) -> Tensor:
     return x.half().float()
 
 
-def settle(dtype: str, rounding: Rounding) -> Settle:
-    """Return the function that makes a kernel's result a value of the declared dtype."""
+def half_(x: Tensor) -> Tensor:
+    """Round in place: for a large tensor half the time, since it needs no new memory."""
+    return x.copy_(x.half()) if x.dtype is torch.float32 else half(x)
+
+
+def settle(dtype: str, rounding: Rounding, fresh: bool = False) -> Settle:
+    """Return the function that makes a kernel's result a value of the declared dtype; a `fresh` one may be changed."""
     if rounding.halves(dtype):
-        return half
+        return half_ if fresh else half
     if dtype in FLOATS:
         return _float
     if dtype == "bool":
@@ -106,11 +111,12 @@ def _wrap(low: int, bits: int) -> Settle:
 
 
 def tensor(array: Array) -> Tensor:
-    """Return a numpy array as the tensor that kernels compute with (one copy unless it is float32 already)."""
+    """Return a numpy array as the tensor that kernels compute with (float32 ones are shared, not copied)."""
     if array.dtype == np.bool_:
         return torch.from_numpy(np.array(array))
     if array.dtype.kind == "f":
-        return torch.from_numpy(np.array(array, np.float32))
+        whole = array.dtype == np.float32 and array.flags.writeable and array.flags.c_contiguous
+        return torch.from_numpy(array if whole else np.array(array, np.float32))
     if array.dtype.kind in "iu":
         return torch.from_numpy(np.array(array).astype(np.int32))
     raise Unsupported(f"an array of {array.dtype} can't be computed with")

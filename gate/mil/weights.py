@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which weights does a package hold, how are they stored, and what do they decode to?
 
-A weight is what a computing op reads: a constant tensor, or the end of a chain of `constexpr_*` ops. Its `key` is the
-name that the reader sees, which compression leaves alone, so that the same weight of two candidates has one key.
-Scalars and strings are parameters, not weights.
+A weight is what a computing op reads: a constant tensor, or the end of a chain of `constexpr_*` ops. Its `key` names
+the place where it is first read, `linear_0.weight`: coremltools renames the weight itself at each compression step
+(`…_palettized`, `…_pcs`), but not the op, so the same weight of two candidates has one key. Scalars, strings and what
+only steers an op (strides, axes) are parameters, not weights.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Stored:
 class Weight:
     """A tensor that ops read, and the constants it is made of."""
 
-    key: str
+    key: str  # where it is first read: op name and parameter, stable under compression
+    name: str  # what the reader calls it
     function: str
     dtype: str
     shape: tuple[int, ...]
@@ -149,28 +151,28 @@ def _weights(function: Function, constants: Constants) -> Iterator[Weight]:
     readers: dict[Argument, list[tuple[str, str, str]]] = {}
     for op in function.body.walk():
         for parameter, arguments in op.inputs.items():
-            for argument in arguments:
+            for i, argument in enumerate(arguments):
                 if _computes(op, parameter, function.opset) and (isinstance(argument, Constant) or argument in made):
-                    readers.setdefault(argument, []).append((op.type, op.name, parameter))
+                    place = parameter if len(arguments) == 1 else f"{parameter}[{i}]"
+                    readers.setdefault(argument, []).append((op.type, op.name, place))
     for source, consumers in readers.items():
         kind = source.type
         if isinstance(kind, TensorType) and kind.shape and kind.dtype != "string":
             chain = tuple(_chain(source, made))
-            stored = tuple(_stored(source, chain, consumers[0][2]))
-            forms = tuple(op.type for op in chain)
-            shape = tuple(n or 0 for n in kind.shape)
+            _, first, parameter = consumers[0]
             yield Weight(
-                source.name,
-                function.name,
-                kind.dtype,
-                shape,
-                tuple(consumers),
-                forms,
-                stored,
-                source,
-                constants,
-                chain,
-                function.opset,
+                key=f"{first}.{parameter}",
+                name=source.name,
+                function=function.name,
+                dtype=kind.dtype,
+                shape=tuple(n or 0 for n in kind.shape),
+                consumers=tuple(consumers),
+                forms=tuple(op.type for op in chain),
+                stored=tuple(_stored(source, chain, parameter)),
+                _source=source,
+                _constants=constants,
+                _chain=chain,
+                _opset=function.opset,
             )
 
 

@@ -44,7 +44,7 @@ def _all(report: Report) -> Iterator[Annotation]:
     for answer in words.unsettled(report):
         if not any(_place(finding) for finding in answer.result.findings if finding.severity is Severity.ERROR):
             level = LEVELS[words.effective(answer.result)]
-            title = f"{answer.subject}: {words.QUESTIONS[answer.result.check]}"
+            title = f"{answer.subject}: {words.question(answer.result)}"
             yield Annotation(level, clip(report.run.config), 1, clip(title), clip(answer.result.message))
     for answer in words.answers(report):
         for finding in answer.result.findings:

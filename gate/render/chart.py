@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from gate.render import words
 from gate.render.escape import clip
-from gate.render.figures import write
+from gate.render.figures import plain, write
 from gate.report import CheckName, Model, Series, Unit
 
 MOST_BARS = 40
@@ -70,8 +70,13 @@ def _series(series: Series) -> Chart | None:
     if not points:
         return None
     if any(isinstance(x, str) for x, _ in points) and len(points) <= MOST_BARS:
-        return _bars(series.name.replace("_", " "), [Bar(str(x), y) for x, y in points], series.unit)
+        return _bars(_title(series), [Bar(str(x), y) for x, y in points], series.unit)
     return _curve(series, points)
+
+
+def _title(series: Series) -> str:
+    name = series.name.replace("_", " ")
+    return f"{name[0].upper()}{name[1:]}"
 
 
 def _bars(title: str, bars: Sequence[Bar], unit: Unit, limit: float | None = None) -> Chart:
@@ -81,9 +86,9 @@ def _bars(title: str, bars: Sequence[Bar], unit: Unit, limit: float | None = Non
     parts = [_bar(bar, unit, largest, top + index * BAR) for index, bar in enumerate(bars)]
     height = top + len(bars) * BAR
     if limit:
-        parts.append(_limit(limit, unit, largest, height))
+        parts.append(_limit(limit, unit, largest, [top + index * BAR for index in range(len(bars))]))
     numbers = tuple((clip(bar.label, LABEL), write(bar.value, unit)) for bar in bars)
-    held = f", limit {write(limit, unit)}" if limit else ""
+    held = f", limit {plain(write(limit, unit))}" if limit else ""
     sentence = f"{title}{held}: {'; '.join(f'{label} {value}' for label, value in numbers)}"
     drawing = Markup('<svg role="img" aria-label="{}" width="100%" height="{}">{}</svg>').format(
         clip(sentence, 1_000), height, Markup("").join(parts)
@@ -103,18 +108,19 @@ def _bar(bar: Bar, unit: Unit, largest: float, y: int) -> Markup:
     )  # fmt: skip
 
 
-def _limit(limit: float, unit: Unit, largest: float, height: int) -> Markup:
+def _limit(limit: float, unit: Unit, largest: float, tops: Sequence[int]) -> Markup:
+    """Mark the limit on each bar, not across the text between them."""
     place = 100 * limit / largest
     anchor = "end" if place > 50 else "start"
-    return Markup(
-        '<line x1="{0}%" x2="{0}%" y1="18" y2="{1}" class="limit"/>'
-        '<text x="{0}%" y="13" class="limit-label" text-anchor="{2}">limit {3}</text>'
-    ).format(f"{place:.2f}", height, anchor, write(limit, unit))
+    line = Markup('<line x1="{0:.2f}%" x2="{0:.2f}%" y1="{1}" y2="{2}" class="limit"/>')
+    return Markup("").join(line.format(place, y + 17, y + 37) for y in tops) + Markup(
+        '<text x="{:.2f}%" y="13" class="limit-label" text-anchor="{}">limit {}</text>'
+    ).format(place, anchor, plain(write(limit, unit)))
 
 
 def _curve(series: Series, points: Sequence[tuple[float | str, float]]) -> Chart:
     """Draw a curve in a box of 100 × 100 that the page stretches."""
-    title = series.name.replace("_", " ")
+    title = _title(series)
     numeric = all(not isinstance(x, str) for x, _ in points)
     xs = [float(x) for x, _ in points] if numeric else [float(i) for i in range(len(points))]
     ys = [y for _, y in points]

@@ -6,32 +6,39 @@ Every string of a report may have been chosen by the author of a pull request. `
 outputs are one line. `markdown` uses character references, not backslashes: they hold inside our HTML tags and tables too.
 """
 
+import functools
 import re
 import unicodedata
 
 MAX_CLIP = 400  # a sentence in a comment; the whole text is in report.json
 ZERO_WIDTH = "\u200b"  # ours alone: any other has been made visible before
 INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(c) for c in range(0xE0100, 0xE01F0)}
+_INVISIBLE = re.compile(f"[{''.join(sorted(INVISIBLE))}]")
 HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"))
 
-# GitHub links these after Markdown is done, so no escape but a break in the middle helps (as Renovate does it).
-_LINKED = (
+# These are links whatever is escaped around them, so only a break in the middle helps (as Renovate does it).
+_AUTOLINKED = (
     (re.compile(r"(?<=[@$])"), ZERO_WIDTH),  # mentions, e-mail addresses, mathematics
+    (re.compile(r"(?<=:)(?=/)"), ZERO_WIDTH),  # https://
+    (re.compile(r"(?<=www)(?=\.)", re.IGNORECASE), ZERO_WIDTH),
+    (re.compile(r"(mailto|xmpp)(?=:)", re.IGNORECASE), rf"\1{ZERO_WIDTH}"),
+)
+# And these GitHub replaces everywhere but in code.
+_REFERENCES = (
     (re.compile(r"(?<=#)(?=\d)"), ZERO_WIDTH),  # #12 and owner/repo#12
     (re.compile(r"(?<=\bGH-)(?=\d)", re.IGNORECASE), ZERO_WIDTH),
     (re.compile(r"(?<=:)(?=[\w+-]+:)"), ZERO_WIDTH),  # :emoji:
-    (re.compile(r"(?<=:)(?=/)"), ZERO_WIDTH),  # https://
-    (re.compile(r"(?<=www)(?=\.)", re.IGNORECASE), ZERO_WIDTH),
-    (re.compile(r"\b(mailto|xmpp)(?=:)", re.IGNORECASE), rf"\1{ZERO_WIDTH}"),
-    (re.compile(r"(?<![0-9a-z])([0-9a-f]{4})(?=[0-9a-f]{3,36}(?![0-9a-z]))", re.IGNORECASE), rf"\1{ZERO_WIDTH}"),
+    (re.compile(r"([0-9a-f]{6})(?=[0-9a-f])", re.IGNORECASE), rf"\1{ZERO_WIDTH}"),  # a commit has seven digits or more
 )
 _SYNTAX = re.compile(r"[\\`*_\[\]<>#|~&$@]")
-_LINE_START = re.compile(r"^([-+=]|\d{1,9}[.)])")  # lists and underlines of headings: only where a line begins
+_LINE_START = re.compile(r"^([-+=]|\d{1,9}[.)](?=\s|$))")  # lists and underlines of headings: only where a line begins
 
 
 def visible(text: str) -> str:
     """Return `text` as one line in which nothing is hidden: a right-to-left override becomes [U+202E]."""
-    shown = "".join(_shown(character) for character in " ".join(text.split()))
+    line = " ".join(text.split())
+    plain = line.isprintable() and (line.isascii() or not _INVISIBLE.search(line))
+    shown = line if plain else "".join(map(_shown, line))
     return shown if shown or not text else "[blank]"
 
 
@@ -55,23 +62,28 @@ class Markup(str):
 
 def markdown(text: object) -> Markup:
     """Return text that GitHub shows as it is: no mention, link, image, tag, table cell, emphasis or heading."""
-    if isinstance(text, Markup):
-        return text
-    line = visible(str(text))
-    for pattern, replacement in _LINKED:
-        line = pattern.sub(replacement, line)
-    line = _LINE_START.sub(lambda found: f"{found[0][:-1]}{_reference(found[0][-1])}", line)
-    line = _SYNTAX.sub(lambda found: _reference(found[0]), line)
-    return Markup(line.replace(ZERO_WIDTH, _reference(ZERO_WIDTH)))
-
-
-def _reference(character: str) -> str:
-    return f"&#{ord(character)};"
+    return text if isinstance(text, Markup) else Markup(_escaped(str(text), _AUTOLINKED + _REFERENCES))
 
 
 def code(text: object) -> Markup:
     """Return an identifier in code type; a tag, since a back-tick span can neither hold every text nor stand in a tag."""
-    return Markup(f"<code>{markdown(text)}</code>")
+    return Markup(f"<code>{_escaped(str(text), _AUTOLINKED)}</code>")
+
+
+@functools.lru_cache(maxsize=8_192)  # marks, questions and rules are the same in every row
+def _escaped(text: str, linked: tuple[tuple[re.Pattern[str], str], ...]) -> str:
+    line = visible(text)
+    start = _LINE_START.match(line)
+    for pattern, replacement in linked:
+        line = pattern.sub(replacement, line)
+    line = _SYNTAX.sub(lambda found: _reference(found[0]), line)
+    if start:  # nothing in it has been replaced: it is digits and one of - + = . )
+        line = f"{start[0][:-1]}{_reference(start[0][-1])}{line[start.end() :]}"
+    return line.replace(ZERO_WIDTH, _reference(ZERO_WIDTH))
+
+
+def _reference(character: str) -> str:
+    return f"&#{ord(character)};"
 
 
 def console(text: str) -> str:

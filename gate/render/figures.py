@@ -4,6 +4,7 @@
 Value and limit share unit and digits, and get as many digits as it takes to differ: never "6.00 MB of 6 MB: too large".
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from gate.quantity import duration, percent, points, significant, size, trimmed
 from gate.report import Bound, Measurement, Unit
 
 MOST_FIGURES = 15  # of a float
-FLOOR = 1e-7  # of 1; below it a reader wants to know that it is next to nothing, not how many zeros it has
+FLOOR = 1e-6  # of 1; below it a reader wants to know that it is next to nothing, not how many zeros it has
 NONE = "–"
 
 
@@ -27,6 +28,7 @@ class Figures:
     interval: str
 
 
+@functools.lru_cache(maxsize=8_192)  # each view and each try at a shorter comment asks again
 def figures(m: Measurement) -> Figures:
     """Write a measurement; what it lacks is a dash."""
     count = _figures_to_differ([v for v in (m.value, m.limit) if v is not None], m.unit)
@@ -34,7 +36,7 @@ def figures(m: Measurement) -> Figures:
     def show(value: float | None) -> str:
         return NONE if value is None else write(value, m.unit, count)
 
-    limit = NONE if m.limit is None else _without_zeros(show(m.limit))
+    limit = NONE if m.limit is None else plain(show(m.limit))
     side = "≥" if m.bound is Bound.AT_LEAST else "≤"
     return Figures(
         value=show(m.value),
@@ -89,7 +91,8 @@ def _figures_to_differ(numbers: Sequence[float], unit: Unit) -> int:
     return 3
 
 
-def _without_zeros(shown: str) -> str:
+def plain(shown: str) -> str:
+    """Write a limit as its author did: 6 MB, not 6.00 MB."""
     number, _, unit = shown.partition(" ")
     return f"{trimmed(number)} {unit}".strip()
 

@@ -7,12 +7,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from gate.quantity import duration
 from gate.render import words
 from gate.render.figures import NONE, figures, write
-from gate.report import Candidate, Finding, Model, Outcome, Report, Result, Severity, Unit, verdict
+from gate.report import Candidate, CheckName, Finding, Model, Outcome, Report, Result, Severity, Unit, verdict
 
 SEVERE_FIRST = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 MANY_MODELS = 4  # a guess: above this, models that pass take one row each
@@ -46,7 +47,8 @@ SACRIFICES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def rooms() -> Iterator[tuple[Room, tuple[str, ...]]]:
     """Yield ever less room, each with the names of what was given up."""
-    room, given_up = Room(), ()
+    room = Room()
+    given_up: tuple[str, ...] = ()
     yield room, given_up
     for name, change in SACRIFICES:
         room, given_up = replace(room, **change), (*given_up, name)
@@ -80,11 +82,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Group:
-    """A model in the main table."""
+    """A model in the main table: in full, or in brief where there are many."""
 
     name: str
     policy: str
     badge: str
+    whole: words.Row | None  # instead of rows, for one that passes among many
     rows: tuple[words.Row, ...]
 
 
@@ -99,14 +102,53 @@ class Explored:
 
 @dataclass(frozen=True)
 class Dossier:
-    """What engineers want to know about a model."""
+    """What engineers want to know about a model. Computed when it is laid out: a comment that is full asks no more."""
 
-    name: str
-    facts: tuple[tuple[str, str], ...]
-    remarks: tuple[Remark, ...]
-    more_remarks: str
-    numbers: tuple[Number, ...]
-    more_numbers: str
+    model: Model
+    room: Room
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.name
+
+    @cached_property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Where it comes from and what became of it."""
+        return tuple(facts(self.model))
+
+    @property
+    def said(self) -> tuple[tuple[str, str], ...]:
+        """What each check said in its own sentence."""
+        return tuple((words.question(result), words.sentence(result.message)) for result in self.model.shipped.results)
+
+    @cached_property
+    def _found(self) -> tuple[Remark, ...]:
+        return remarks(tuple(finding for result in self.model.shipped.results for finding in result.findings))
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """Findings, most severe first."""
+        return self._found[: self.room.remarks]
+
+    @property
+    def more_remarks(self) -> str:
+        """How many findings there is no room for."""
+        return _more(len(self._found) - self.room.remarks, "finding")
+
+    @cached_property
+    def _counted(self) -> tuple[Number, ...]:
+        return tuple(numbers(self.model.shipped.results)) if self.room.measurements else ()
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """Measurements of what ships."""
+        return self._counted[: self.room.measurements]
+
+    @property
+    def more_numbers(self) -> str:
+        """How many measurements there is no room for."""
+        return _more(len(self._counted) - self.room.measurements, "measurement")
 
 
 @dataclass(frozen=True)
@@ -114,6 +156,8 @@ class Page:
     """Everything that a view lays out."""
 
     headline: words.Headline
+    mark: str
+    verdict: str  # without its mark
     labels: tuple[str, str]
     outcome: Outcome
     run_remarks: tuple[Remark, ...]
@@ -127,16 +171,21 @@ class Page:
     unproven: tuple[str, ...]
     explored: tuple[Explored, ...]
     dossiers: tuple[Dossier, ...]
-    footer: tuple[tuple[str, str], ...]
+    commit: str
+    base_commit: str
+    footer: tuple[str, ...]
     left_out: str
 
 
-def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -> Page:  # noqa: B008
+def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -> Page:
     """Put a report in words, in the room there is."""
+    headline = words.headline(report)
     problems, waivers, not_run = words.problems(report), words.waivers(report), words.not_run(report)
     models = sorted(report.models, key=lambda model: verdict(model.shipped.results) is Outcome.PASS)[: room.models]
     return Page(
-        headline=words.headline(report),
+        headline=headline,
+        mark=headline.verdict[0],
+        verdict=headline.verdict[2:],
         labels=("", "") if report.outcome is Outcome.PASS else ("Why:", "What helps:"),
         outcome=report.outcome,
         run_remarks=remarks(report.findings)[: room.remarks],
@@ -149,31 +198,39 @@ def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -
         more_notes=_more(sum(max(0, len(notes) - room.notes) for notes in (problems, waivers, not_run)), "note"),
         unproven=words.unproven(report),
         explored=tuple(explored(model) for model in models if len(model.candidates) > 1) if room.explored else (),
-        dossiers=tuple(dossier(model, room) for model in models) if room.engineers else (),
+        dossiers=tuple(Dossier(model, room) for model in models) if room.engineers else (),
+        commit=(report.run.commit or "")[:SHORT_DIGEST],
+        base_commit=(report.run.base_commit or "")[:SHORT_DIGEST],
         footer=tuple(footer(report)),
         left_out=f"Left out, to fit GitHub's limit: {'; '.join(given_up)}." if given_up else "",
     )
 
 
 def _more(number: int, noun: str) -> str:
-    return f"… and {number} more {noun}{'' if number == 1 else 's'}" if number > 0 else ""
+    return f"… and {words.counted(number, f'more {noun}')}" if number > 0 else ""
 
 
 def group(model: Model, *, brief: bool) -> Group:
-    """Put a model in the main table; one that passes among many takes one row."""
+    """Put a model in the main table."""
     rows = words.rows(model.shipped.results)
-    if brief and verdict(model.shipped.results) is Outcome.PASS:
-        rows = (_one_row(model.shipped),)
-    return Group(model.name, model.shipped.policy, "first run, self-declared" if model.self_declared else "", rows)
+    whole = None
+    if brief:
+        loud = tuple(row for row in rows if row.loud)
+        whole, rows = (None, (*loud, *_rest(len(rows) - len(loud)))) if loud else (_one_row(model.shipped, rows), ())
+    badge = "first run, self-declared" if model.self_declared else ""
+    return Group(model.name, model.shipped.policy, badge, whole, rows)
 
 
-def _one_row(candidate: Candidate) -> words.Row:
-    passed = sum(result.outcome is Outcome.PASS for result in candidate.results)
-    size = next((row for row in words.rows(candidate.results) if row.question == words.QUESTIONS["size"]), None)
-    question = f"{passed} {'check passes' if passed == 1 else 'checks pass'}"
+def _rest(number: int) -> tuple[words.Row, ...]:
+    said = words.counted(number, "other question")
+    return (words.Row(said, NONE, NONE, NONE, Outcome.PASS, words.mark(Outcome.PASS)),) if number else ()
+
+
+def _one_row(candidate: Candidate, rows: tuple[words.Row, ...]) -> words.Row:
+    size = next((row for row in rows if row.question == words.QUESTIONS[CheckName.SIZE]), None)
     waived = any(result.waiver for result in candidate.results)
     before, now, limit = (size.before, size.now, size.limit) if size else (NONE, NONE, NONE)
-    return words.Row(question, before, now, limit, Outcome.PASS, words.mark(Outcome.PASS, waived=waived))
+    return words.Row("", before, now, limit, Outcome.PASS, words.mark(Outcome.PASS, waived=waived))
 
 
 def explored(model: Model) -> Explored:
@@ -198,20 +255,6 @@ def remarks(findings: tuple[Finding, ...]) -> tuple[Remark, ...]:
             evidence=finding.evidence or "",
         )
         for finding in ordered
-    )
-
-
-def dossier(model: Model, room: Room) -> Dossier:
-    """Gather what engineers want to know about what ships."""
-    found = remarks(tuple(finding for result in model.shipped.results for finding in result.findings))
-    counted = tuple(numbers(model.shipped.results))
-    return Dossier(
-        name=model.name,
-        facts=tuple(facts(model)),
-        remarks=found[: room.remarks],
-        more_remarks=_more(len(found) - room.remarks, "finding"),
-        numbers=counted[: room.measurements],
-        more_numbers=_more(len(counted) - room.measurements, "measurement") if room.measurements else "",
     )
 
 
@@ -251,23 +294,26 @@ def numbers(results: tuple[Result, ...]) -> Iterator[Number]:
                 f"n = {m.n}" if m.n is not None else "",
                 m.method or "",
                 words.BASES.get(result.basis, ""),
-                words.environment_words(result.environment),
+                words.ENGINES_SHORT.get(result.environment.engine, result.environment.engine),
             )  # fmt: skip
             name = m.name.replace("_", " ")
             yield Number(about, name, shown.value, shown.bound, shown.before, "; ".join(part for part in how if part))
 
 
-def footer(report: Report) -> Iterator[tuple[str, str]]:
-    """Name the circumstances: commits, configuration, time, versions."""
+def footer(report: Report) -> Iterator[str]:
+    """Name the circumstances: configuration, time, sandbox, versions, machines."""
     run = report.run
-    if run.commit:
-        against = f" against {run.base_commit[:SHORT_DIGEST]}" if run.base_commit else ""
-        yield "commit", f"{run.commit[:SHORT_DIGEST]}{against}"
-    yield "limits", f"{run.config} from {run.config_from}"
+    yield f"{run.config} from {run.config_from}"
     if run.started:
-        took = f", took {duration(run.seconds)}" if run.seconds else ""
-        yield "judged", f"{re.sub(r'[.][0-9]+', '', run.started)}{took}"
-    yield "sandbox", run.sandbox
+        took = f", {duration(run.seconds)}" if run.seconds else ""
+        yield f"{_moment(run.started)}{took}"
+    yield f"sandbox: {run.sandbox}"
     if run.tools:
-        yield "tools", ", ".join(f"{name} {version}" for name, version in sorted(run.tools.items()))
-    yield "numbers", "; ".join(words.environment_words(e) for e in words.environments(report)) or "none"
+        yield ", ".join(f"{name} {version}" for name, version in sorted(run.tools.items()))
+    yield from (words.environment_words(e) for e in words.environments(report) if e.engine != "static")
+
+
+def _moment(started: str) -> str:
+    """Write an ISO 8601 time as a reader would: 2026-11-21 22:58 UTC; anything else as it is."""
+    match = re.match(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)", started)
+    return f"{match[1]} {match[2]} UTC" if match else started

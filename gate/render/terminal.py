@@ -2,6 +2,7 @@
 """How does a report look in a terminal? The table first, the verdict last, where the eye is."""
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -19,19 +20,29 @@ STYLES = {
     Outcome.ERROR: "bold magenta",
 }
 NOTES = 20
+REASON = 120  # characters; the whole sentence is in the page
 
 
 def terminal(report: Report) -> RenderableType:
     """Return what `console.print` shows: questions, candidates, what is not proven, verdict."""
     page = pages.build(report, pages.Room(notes=NOTES))
-    parts: list[RenderableType] = [_questions(page)] if page.groups or page.app_rows else []
-    parts += map(_candidates, page.explored)
-    parts += [_text(f"{remark.mark} {remark.message} {remark.advice}", "yellow") for remark in page.run_remarks]
-    for note in (*page.problems, *page.waivers, *page.not_run):
-        parts.append(_text(f"{note.mark}  {note.about} {note.text}"))
-    parts += [_text(f"·  {line}", "dim") for line in page.unproven]
-    parts.append(_verdict(page))
-    return Group(*parts)
+    notes = (*page.problems, *page.waivers, *page.not_run)
+    blocks: list[list[RenderableType]] = [
+        [_questions(page)] if page.groups or page.app_rows else [],
+        _spaced([_candidates(explored) for explored in page.explored]),
+        [_text(f"{remark.mark} {remark.message} {remark.advice}", "yellow") for remark in page.run_remarks],
+        [_text(f"{note.mark} · {note.about} {note.text}") for note in notes],
+        [_text(f"· {line}", "dim") for line in page.unproven],
+        [_verdict(page)],
+    ]
+    return Group(*(part for block in blocks if block for part in (*block, Text())))
+
+
+def _spaced(tables: list[Table]) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for table in tables:
+        parts += [table, Text()]
+    return parts[:-1]
 
 
 def _text(text: str, style: str | Style = "") -> Text:
@@ -46,7 +57,8 @@ def _questions(page: pages.Page) -> Table:
         table.add_column(name, justify="right")
     table.add_column("")
     for group in page.groups:
-        table.add_row(_text(f"{group.name} · {group.policy}{' · ' if group.badge else ''}{group.badge}", "bold"))
+        name = " · ".join(part for part in (group.name, group.policy, group.badge) if part)
+        table.add_row(_text(name, "bold"), *(_cells(group.whole) if group.whole else ()))
         _add(table, group.rows)
     if page.app_rows:
         table.add_row(_text("app", "bold"))
@@ -56,12 +68,15 @@ def _questions(page: pages.Page) -> Table:
 
 def _add(table: Table, rows: tuple[words.Row, ...]) -> None:
     for row in rows:
-        cells = (f"  {row.question}", row.before, row.now, row.limit)
-        table.add_row(_indented(cells[0]), *map(_text, cells[1:]), _text(row.mark, STYLES[row.outcome]))
+        table.add_row(_indented(row.question), *_cells(row))
 
 
-def _indented(question: str) -> Text:
-    return Text("  ").append(_text(question.strip()))
+def _cells(row: words.Row) -> tuple[Text, ...]:
+    return (*map(_text, (row.before, row.now, row.limit)), _text(row.mark, STYLES[row.outcome]))
+
+
+def _indented(text: str) -> Padding:
+    return Padding(_text(text), (0, 0, 0, 2))
 
 
 def _candidates(explored: pages.Explored) -> Table:
@@ -77,7 +92,9 @@ def _candidates(explored: pages.Explored) -> Table:
     for option in explored.options:
         name = f"{option.policy}{' (ships)' if option.ships else ''}"
         verdict = _text(option.mark, STYLES[option.outcome])
-        table.add_row(_indented(name), *map(_text, (option.size, option.accuracy)), verdict, _text(option.why))
+        table.add_row(
+            _indented(name), *map(_text, (option.size, option.accuracy)), verdict, _text(clip(option.why, REASON))
+        )
     return table
 
 

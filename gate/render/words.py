@@ -5,9 +5,11 @@ Sentences and marks are made here, once for all views; strings that came from ou
 view escapes them for itself.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from gate.render.escape import clip
 from gate.render.figures import NONE, Figures, figures, is_size, write
 from gate.report import (
     Basis,
@@ -21,6 +23,7 @@ from gate.report import (
     Report,
     Result,
     Role,
+    Severity,
     Unit,
     verdict,
 )
@@ -41,9 +44,9 @@ OUTCOMES = {
     Outcome.ERROR: "no answer",
 }
 QUESTIONS = {
-    CheckName.FEASIBILITY: "Does it convert to Core ML?",
-    CheckName.FIDELITY: "Does the converted model compute the same?",
-    CheckName.INTEGRITY: "Are its stored weights as promised?",
+    CheckName.FEASIBILITY: "Does it convert?",
+    CheckName.FIDELITY: "Does it compute the same?",
+    CheckName.INTEGRITY: "Are its weights as promised?",
     CheckName.INTERFACE: "Does it still fit the app's code?",
     CheckName.FLOAT16: "Do 16-bit numbers suffice?",
     CheckName.SIZE: "Is it small enough?",
@@ -52,6 +55,19 @@ QUESTIONS = {
     CheckName.LATENCY: "Is it fast enough?",
     CheckName.APP_SIZE: "Are all models together small enough?",
 }
+TOPICS = {
+    CheckName.FEASIBILITY: "conversion",
+    CheckName.FIDELITY: "same answers after conversion",
+    CheckName.INTEGRITY: "stored weights",
+    CheckName.INTERFACE: "fit to the app's code",
+    CheckName.FLOAT16: "16-bit numbers",
+    CheckName.SIZE: "size",
+    CheckName.MEMORY: "memory",
+    CheckName.ACCURACY: "accuracy",
+    CheckName.LATENCY: "speed",
+    CheckName.APP_SIZE: "size of the app's models",
+}
+SAID = {Outcome.PASS: "yes", Outcome.FAIL: "no"}  # where an answer has no number
 FAILURES = {
     CheckName.FEASIBILITY: "cannot be converted to Core ML",
     CheckName.FIDELITY: "computes something else once it is converted",
@@ -84,6 +100,13 @@ SEVERITY_MARKS = {"error": "✗", "warning": "⚠", "info": "i"}
 TROUBLES = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
 
 
+YARDSTICKS = {"source": "the original", "base": "the base branch", "release": "the last release"}
+NUMERIC = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # they run the model
+WEIGHED = (CheckName.SIZE, CheckName.ACCURACY)  # a cure must have been asked these, too
+OPTIONAL = (CheckName.SIZE, CheckName.MEMORY, CheckName.LATENCY, CheckName.APP_SIZE)  # no verdict without a budget
+ENGINES_SHORT = {"static": "from the package", "mil": "our evaluator", "coreml": "Apple's runtime"}
+
+
 class Headline(NamedTuple):
     """The first three lines of every view."""
 
@@ -109,6 +132,15 @@ def mark(outcome: Outcome, *, waived: bool = False) -> str:
     return "✓ accepted" if waived else f"{MARKS[outcome]} {OUTCOMES[outcome]}"
 
 
+def question(result: Result, where: str = "") -> str:
+    """Ask what a result answers; `where` tells environments apart."""
+    same = result.check is CheckName.ACCURACY and YARDSTICKS.get(result.against or "")
+    asked = f"Is it as accurate as {same}?" if same else QUESTIONS[result.check]
+    against = "" if same or not result.against else f"compared with {YARDSTICKS.get(result.against, result.against)}"
+    circumstances = ", ".join(part for part in (against, result.slice, where) if part)
+    return f"{asked} ({circumstances})" if circumstances else asked
+
+
 def effective(result: Result) -> Outcome:
     """Return the outcome as it counts: an answer that was required and not given is no answer."""
     return Outcome.ERROR if result.outcome is Outcome.NOT_RUN and result.required else result.outcome
@@ -130,58 +162,68 @@ def unsettled(report: Report) -> tuple[Answer, ...]:
 def headline(report: Report) -> Headline:
     """Return verdict, cause and remedy: three sentences for someone who reads nothing else."""
     if not report.models and not report.app.results:
-        return Headline("✓ No model is concerned by this change", "Nothing was judged.", "Nothing to do.")
+        return _clipped("✓ No model is concerned by this change", "Nothing was judged.", "Nothing to do.")
     if report.outcome is Outcome.PASS:
-        return Headline(_passed(report), _key_figures(report), _after_a_pass(report))
+        return _clipped(_passed(report), _key_figures(report), _after_a_pass(report))
     worst, *others = unsettled(report)
-    sentence = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
-    remedy = f"{_sentence(_remedy(report, worst))}{_blocking(report)}"
-    return Headline(_capital_after_mark(sentence), _cause(worst), remedy)
+    trouble = f"{MARKS[report.outcome]} {_trouble(worst)}{_and_more(others)}"
+    remedy = f"{sentence(_remedy(report, worst))}{_blocking(report)}"
+    return _clipped(_capital_after_mark(trouble), _cause(worst), remedy)
+
+
+def _clipped(*lines: str) -> Headline:
+    """A headline is three short lines of visible characters, whatever the names in it."""
+    return Headline(*map(clip, lines))
 
 
 def _passed(report: Report) -> str:
-    if len(report.models) == 1:
-        return f"✓ {report.models[0].name} passes every check that was run"
-    return f"✓ All {len(report.models)} models pass every check that was run" if report.models else "✓ The app passes"
+    number = len(report.models)
+    who = (
+        f"All {number} models pass" if number > 1 else f"{report.models[0].name} passes" if number else "The app passes"
+    )
+    waived = sum(answer.result.waiver is not None for answer in answers(report))
+    return f"✓ {who}, with {counted(waived, 'accepted exception')}" if waived else f"✓ {who} every check that was run"
 
 
 def _key_figures(report: Report) -> str:
     """Size and accuracy of what ships, in one line."""
     if len(report.models) == 1:
-        return _sentence(", ".join(_merits(report.models[0].shipped)) or "No figures were asked for")
+        return sentence(", ".join(_shipped_merits(report.models[0])) or "No figure was asked for")
     total = next((r.measurements[0] for r in report.app.results if r.measurements), None)
     if total is None:
         return "No budget of the app as a whole."
-    return _sentence(f"Together they take {_against_limit(total)}")
+    return sentence(f"Together they take {_against_limit(total)}")
+
+
+def _shipped_merits(model: Model) -> list[str]:
+    """Size against its limit, and accuracy: 5.62 MB of 6 MB allowed, accuracy 97.2 %."""
+    size = next((_deciding(r) for r in model.shipped.results if r.check is CheckName.SIZE), None)
+    return [text for text in (_against_limit(size) if size else "", accuracy_words(model.shipped)) if text]
 
 
 def _after_a_pass(report: Report) -> str:
-    waived = sum(a.result.waiver is not None for a in answers(report))
-    warnings = sum(f.severity == "warning" for a in answers(report) for f in a.result.findings)
-    remarks = [
-        f"{_counted(waived, 'accepted exception')} in force" if waived else "",
-        f"{_counted(warnings, 'warning')} below" if warnings else "",
-    ]
-    said = "; ".join(remark for remark in remarks if remark)
-    return f"Nothing to do; {said}." if said else "Nothing to do."
+    findings = [*report.findings, *(finding for a in answers(report) for finding in a.result.findings)]
+    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
+    return f"Nothing to do; {counted(warnings, 'warning')} below." if warnings else "Nothing to do."
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Write 1 warning, 2 warnings."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _trouble(answer: Answer) -> str:
     """Say what is wrong: tagger is too large: 6.41 MB of 6 MB allowed."""
-    result, question = answer.result, QUESTIONS[answer.result.check]
+    result, asked = answer.result, question(answer.result)
     match effective(result):
         case Outcome.FAIL:
             figure = _deciding(result)
             detail = f": {_against_limit(figure)}" if figure and figure.limit is not None else ""
             return f"{answer.subject} {FAILURES[result.check]}{detail}"
         case Outcome.INCONCLUSIVE:
-            return f"not certain yet for {answer.subject}: {question}"
+            return f"not certain yet for {answer.subject}: {asked}"
         case _:
-            return f"no answer for {answer.subject}: {question}"
+            return f"no answer for {answer.subject}: {asked}"
 
 
 def _deciding(result: Result) -> Measurement | None:
@@ -198,19 +240,19 @@ def _against_limit(m: Measurement) -> str:
     if is_size(m) and m.bound is Bound.AT_MOST:
         return f"{shown.value} of {shown.limit} allowed"
     side = f"at least {shown.limit} needed" if m.bound is Bound.AT_LEAST else f"at most {shown.limit} allowed"
-    return f"{m.name.replace('_', ' ')} {shown.value}, {side}"
+    return f"{_title(m)} {shown.value}, {side}"
 
 
 def _and_more(others: Sequence[Answer]) -> str:
-    return f" (and {_counted(len(others), 'more problem')} below)" if others else ""
+    return f" (and {counted(len(others), 'more problem')} below)" if others else ""
 
 
 def _cause(answer: Answer) -> str:
-    """Say why, in the check's own sentence, and for a size by how much it changed."""
+    """Say why, in the check's own sentence; of a size that changed, by how much."""
     figure = _deciding(answer.result)
     if figure and is_size(figure) and figure.baseline is not None and figure.value != figure.baseline:
-        return f"{_sentence(answer.result.message)} {_growth(figure)}"
-    return _sentence(answer.result.message)
+        return _growth(figure)
+    return sentence(answer.result.message)
 
 
 def _growth(m: Measurement) -> str:
@@ -220,9 +262,14 @@ def _growth(m: Measurement) -> str:
 
 
 def _remedy(report: Report, answer: Answer) -> str:
-    return (
-        _explored_cure(report, answer) or answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
-    )
+    said = answer.result.remedy or _advice(answer) or REMEDIES[effective(answer.result)]
+    return _explored_cure(report, answer) or said
+
+
+def _capital(sentence: str) -> str:
+    """Begin with a capital where a plain word comes first; a file or policy keeps its letters."""
+    first = sentence.split(" ", 1)[0]
+    return f"{first.capitalize()}{sentence[len(first) :]}" if re.fullmatch("[a-z]+", first) else sentence
 
 
 def _advice(answer: Answer) -> str:
@@ -230,20 +277,24 @@ def _advice(answer: Answer) -> str:
 
 
 def _explored_cure(report: Report, answer: Answer) -> str:
-    """Name explored candidates that were judged here and pass everything."""
+    """Name explored candidates that were judged here: one that passes everything, or else one that settles this answer."""
     if answer.model is None:
         return _smaller_app(report, answer.result)
-    cures = [c for c in answer.model.candidates[1:] if _cures(c, answer.result.check)]
-    if not cures:
-        return ""
-    merits = _merits(cures[0])
-    more = f"; so would {', '.join(c.policy for c in cures[1:])}" if cures[1:] else ""
-    return f"{cures[0].policy} was tried and would pass ({', '.join(merits)}){more}"
+    ship = answer.model.shipped
+    tried = [candidate for candidate in answer.model.candidates[1:] if verdict(candidate.results) is Outcome.PASS]
+    asked = [r for r in ship.results if effective(r) in TROUBLES or (r.check in WEIGHED and r.outcome is Outcome.PASS)]
+    cures = [candidate for candidate in tried if all(_passes(candidate, result) for result in asked)]
+    if cures:
+        more = f"; so would {', '.join(c.policy for c in cures[1:])}" if cures[1:] else ""
+        return f"{cures[0].policy} was tried and would pass ({', '.join(_merits(cures[0]))}){more}"
+    partial = next((candidate for candidate in tried if _passes(candidate, answer.result)), None)
+    return f"{partial.policy} was tried and would settle this ({', '.join(_merits(partial))})" if partial else ""
 
 
-def _cures(candidate: Candidate, check: CheckName) -> bool:
-    answered = any(r.check is check and r.outcome is Outcome.PASS for r in candidate.results)
-    return answered and verdict(candidate.results) is Outcome.PASS
+def _passes(candidate: Candidate, asked: Result) -> bool:
+    """Has the candidate passed the same question? (In any environment: explored ones are not run on every machine.)"""
+    key = (asked.check, asked.against, asked.slice)
+    return any((r.check, r.against, r.slice) == key and r.outcome is Outcome.PASS for r in candidate.results)
 
 
 def _smaller_app(report: Report, result: Result) -> str:
@@ -254,9 +305,14 @@ def _smaller_app(report: Report, result: Result) -> str:
     for model in report.models:
         for candidate in model.candidates[1:]:
             ours, theirs = package_bytes(model.shipped), package_bytes(candidate)
-            if ours and theirs and _cures(candidate, CheckName.SIZE) and total.value - (ours - theirs) <= total.limit:
+            if (
+                ours
+                and theirs
+                and verdict(candidate.results) is Outcome.PASS
+                and total.value - (ours - theirs) <= total.limit
+            ):
                 saving = write(ours - theirs, Unit.BYTES)
-                return f"shipping {model.name} as {candidate.policy} was tried, would pass and saves {saving}"
+                return f"{candidate.policy} for {model.name} was tried, would pass and saves {saving}"
     return ""
 
 
@@ -274,11 +330,31 @@ def package_bytes(candidate: Candidate) -> float | None:
 
 
 def accuracy_words(candidate: Candidate) -> str:
-    """Write the deciding number of a candidate's accuracy, over all items: accuracy 97.2 %."""
-    figure = next(
-        (f for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice and (f := _deciding(r))), None
-    )
-    return f"{figure.name.replace('_', ' ')} {figures(figure).value}" if figure else ""
+    """Write how good a candidate's answers are, over all items: accuracy 97.2 %."""
+    found = [r for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice]
+    level = next((m for result in found if (m := _level(result))), None)
+    if level is not None:
+        return f"{_title(level)} {figures(level).value}"
+    return "answers identical" if any(result.identical for result in found) else ""
+
+
+def accuracy_value(candidate: Candidate) -> str:
+    """Write the same for a column that is called accuracy."""
+    return accuracy_words(candidate).removeprefix("accuracy ").removeprefix("answers ")
+
+
+def _level(result: Result) -> Measurement | None:
+    """Return the metric itself, where the deciding number may be its drop."""
+    return next((m for m in result.measurements if m.unit is not Unit.DECIBEL and not _is_drop(m)), None)
+
+
+def _is_drop(m: Measurement) -> bool:
+    return m.name.endswith("_drop") or m.name == "drop"
+
+
+def _title(m: Measurement) -> str:
+    """Name a number; what follows a colon is an output's name, which is for engineers."""
+    return m.name.split(":")[0].replace("_", " ")
 
 
 def _blocking(report: Report) -> str:
@@ -290,11 +366,10 @@ def _blocking(report: Report) -> str:
     return ""
 
 
-def _sentence(text: str) -> str:
-    text = text.strip()
-    if not text:
-        return ""
-    return text if text[-1] in ".!?…" else f"{text}."
+def sentence(text: str) -> str:
+    """End with a full stop, and begin with a capital where a plain word comes first."""
+    text = _capital(text.strip())
+    return text if not text or text[-1] in ".!?…" else f"{text}."
 
 
 def _capital_after_mark(sentence: str) -> str:
@@ -321,38 +396,62 @@ class Row(NamedTuple):
         return self.outcome in TROUBLES
 
 
-def row(result: Result, *, several_environments: bool = False) -> Row:
-    """Put one result in a row of the table."""
+def row(result: Result, where: str = "") -> Row:
+    """Put one result in a row of the table; `where` tells environments apart."""
     figure = _deciding(result)
     shown = figures(figure) if figure else None
     return Row(
-        question=f"{QUESTIONS[result.check]}{_circumstances(result, several_environments)}",
-        before=shown.before if shown else NONE,
+        question=question(result, where),
+        before=_before(result, figure),
         now=_now(result, figure, shown),
-        limit=shown.bound if shown else NONE,
-        outcome=effective(result),
-        mark=mark(effective(result), waived=result.waiver is not None),
+        limit=_bound(result, figure),
+        outcome=Outcome.NOT_RUN if _is_unlimited(result) else effective(result),
+        mark="– no limit set" if _is_unlimited(result) else mark(effective(result), waived=result.waiver is not None),
     )
 
 
-def _circumstances(result: Result, several_environments: bool) -> str:
-    parts = [
-        f"against {result.against}" if result.against else "",
-        result.slice or "",
-        environment_words(result.environment) if several_environments else "",
-    ]
-    said = ", ".join(part for part in parts if part)
-    return f" ({said})" if said else ""
+def _is_unlimited(result: Result) -> bool:
+    """Is it shown only, without a verdict?"""
+    limits = [m.limit for m in result.measurements if m.limit is not None]
+    return result.check in OPTIONAL and result.outcome is Outcome.PASS and not limits and result.waiver is None
 
 
 def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> str:
+    if result.identical and (figure is None or figure.value == 0):
+        return "identical"
     if figure is None or shown is None:
-        return "identical" if result.identical else NONE
-    value = "identical" if result.identical and figure.value == 0 else shown.value
+        return SAID.get(effective(result), NONE)
     interval = f" ({shown.interval})" if shown.interval and _needs_interval(result, figure) else ""
     basis = f" ({BASES[result.basis]})" if result.basis in BASES else ""
-    label = "" if result.check.value in figure.name or is_size(figure) else f"{figure.name.replace('_', ' ')} "
-    return f"{label}{value}{interval}{basis}"
+    level = _level(result)
+    if _is_drop(figure) and level is not None:
+        return f"{figures(level).value}, {_worse(figure)}{interval}{basis}"
+    return f"{_label(result, figure)}{shown.value}{interval}{basis}"
+
+
+def _worse(drop: Measurement) -> str:
+    """Say a drop in words: 0.3 points worse. A drop counts towards worse, whatever the metric's direction."""
+    if drop.value == 0:
+        return "no worse"
+    return f"{write(abs(drop.value), drop.unit)} {'worse' if drop.value > 0 else 'better'}"
+
+
+def _before(result: Result, figure: Measurement | None) -> str:
+    """Return what it was: the baseline of the number, or of the metric whose drop it is."""
+    level = _level(result) if figure and _is_drop(figure) else figure
+    return figures(level).before if level else NONE
+
+
+def _bound(result: Result, figure: Measurement | None) -> str:
+    if figure is None or figure.limit is None:
+        return NONE
+    return f"{'drop ' if _is_drop(figure) else ''}{figures(figure).bound}"
+
+
+def _label(result: Result, m: Measurement) -> str:
+    """Name a number unless the question has named it: `fidelity_error` of `fidelity` is an error."""
+    name = _title(m).replace(result.check.value, "").strip()
+    return f"{name} " if name and not is_size(m) else ""
 
 
 def _needs_interval(result: Result, m: Measurement) -> bool:
@@ -366,8 +465,19 @@ def _needs_interval(result: Result, m: Measurement) -> bool:
 def rows(results: Sequence[Result]) -> tuple[Row, ...]:
     """Return the rows of one candidate or the app; a slice has its own row only where it does not pass."""
     shown = [r for r in results if not r.slice or effective(r) in TROUBLES]
-    keys = [(r.check, r.against, r.slice) for r in shown]
-    return tuple(row(r, several_environments=keys.count(key) > 1) for r, key in zip(shown, keys, strict=True))
+    return tuple(row(result, _where(result, shown)) for result in shown)
+
+
+def _where(result: Result, others: Sequence[Result]) -> str:
+    """Tell apart environments that answer the same question: by engine, or in full where the engine is the same."""
+    key = (result.check, result.against, result.slice)
+    same = [r.environment for r in others if (r.check, r.against, r.slice) == key]
+    if len(same) == 1:
+        return ""
+    engine = result.environment.engine
+    if sum(environment.engine == engine for environment in same) > 1:
+        return environment_words(result.environment)
+    return ENGINES_SHORT.get(engine, engine)
 
 
 def environment_words(environment: Environment) -> str:
@@ -388,24 +498,30 @@ def unproven(report: Report) -> tuple[str, ...]:
 
 
 def _unproven(report: Report) -> Iterator[str]:
-    engines = {environment.engine for environment in environments(report)}
-    apple = [environment for environment in environments(report) if environment.engine == "coreml"]
-    if not engines - {"static"}:
-        yield "The model was not run at all: no numbers were compared."
+    apple = [a.result for a in answers(report) if a.result.environment.engine == "coreml" and _ran(a.result)]
+    compared = [result for result in apple if result.check in NUMERIC]
+    if not any(a.result.check in NUMERIC and _ran(a.result) for a in answers(report)):
+        yield "The model was not run: its answers were compared with nothing."
     if not apple:
         yield "Not run on Apple's runtime; GPU, Neural Engine and speed are not tested."
-    elif not any(_uses_neural_engine(environment) for environment in apple):
-        yield "Run on Apple's runtime, but the Neural Engine is not tested."
-    if not any("iphone" in e.device.lower() or "ipad" in e.device.lower() for e in apple):
-        yield "Not run on an iPhone or iPad."
+    elif not compared:
+        yield "Apple's runtime did not compute the answers; GPU and Neural Engine are not tested."
+    elif not any(_uses_neural_engine(result.environment) for result in compared):
+        yield "Apple's runtime computed the answers, but not on the Neural Engine."
+    if not any(name in result.environment.device.lower() for result in compared for name in ("iphone", "ipad")):
+        yield "Its answers were not tested on an iPhone or iPad."
     if any(a.result.basis is Basis.REPORTED for a in answers(report)):
-        yield "“Reported” numbers come from the code of this pull request, which the gate cannot verify."
+        yield "“Reported” numbers come from the model's own code; the gate cannot verify them."
     if declared := [model.name for model in report.models if model.self_declared]:
         yield f"First run, judged under limits that this pull request declares itself: {', '.join(declared)}."
     if unlabelled := [model.name for model in report.models if model.data and not model.data.labelled]:
         yield f"No labels, so accuracy means agreement with the reference: {', '.join(unlabelled)}."
     if report.run.sandbox == "none":
         yield "The model's code ran without a sandbox."
+
+
+def _ran(result: Result) -> bool:
+    return result.outcome not in (Outcome.NOT_RUN, Outcome.ERROR)
 
 
 def _uses_neural_engine(environment: Environment) -> bool:
@@ -426,8 +542,8 @@ def problems(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(effective(a.result)),
-            f"{a.model.name if a.model else 'app'} · {QUESTIONS[a.result.check]}",
-            " ".join(part for part in (_sentence(a.result.message), _sentence(_remedy(report, a))) if part),
+            f"{a.model.name if a.model else 'app'}: {question(a.result)}",
+            " ".join(part for part in (sentence(a.result.message), sentence(_remedy(report, a))) if part),
         )
         for a in unsettled(report)[1:]
     )
@@ -438,8 +554,8 @@ def waivers(report: Report) -> tuple[Note, ...]:
     return tuple(
         Note(
             mark(Outcome.PASS, waived=True),
-            f"{a.model.name if a.model else 'app'} · {QUESTIONS[a.result.check]}",
-            f"{_sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {_sentence(w.reason)}",
+            f"{a.model.name if a.model else 'app'}: {question(a.result)}",
+            f"{sentence(a.result.message)} Accepted by {w.owner} until {w.expires}: {sentence(w.reason)}",
         )
         for a in answers(report)
         if (w := a.result.waiver)
@@ -447,20 +563,26 @@ def waivers(report: Report) -> tuple[Note, ...]:
 
 
 def not_run(report: Report) -> tuple[Note, ...]:
-    """Return what was not asked or not possible, by question and reason, with the models it is about."""
-    found: dict[tuple[CheckName, str], list[str]] = {}
+    """Return what was not asked or not possible, by reason, with the models and questions that it is about."""
+    by_model: dict[tuple[str, str], list[CheckName]] = {}
     for a in answers(report):
         if effective(a.result) is Outcome.NOT_RUN:
-            found.setdefault((a.result.check, a.result.message), []).append(a.model.name if a.model else "app")
-    everyone = len(report.models)
+            by_model.setdefault((a.result.message, a.model.name if a.model else "app"), []).append(a.result.check)
+    by_reason: dict[tuple[str, tuple[CheckName, ...]], list[str]] = {}
+    for (reason, name), checks in by_model.items():
+        by_reason.setdefault((reason, tuple(dict.fromkeys(checks))), []).append(name)
     return tuple(
-        Note(
-            mark(Outcome.NOT_RUN),
-            QUESTIONS[check] if len(names) == everyone > 1 else f"{', '.join(names)} · {QUESTIONS[check]}",
-            _sentence(reason),
-        )
-        for (check, reason), names in found.items()
+        Note(mark(Outcome.NOT_RUN), f"{_names(names, len(report.models))}: {_asked(checks)}", sentence(reason))
+        for (reason, checks), names in by_reason.items()
     )
+
+
+def _names(names: Sequence[str], of: int) -> str:
+    return "all models" if len(names) == of > 1 else ", ".join(names)
+
+
+def _asked(checks: Sequence[CheckName]) -> str:
+    return QUESTIONS[checks[0]] if len(checks) == 1 else f"{', '.join(TOPICS[check] for check in checks)}."
 
 
 class Option(NamedTuple):
@@ -494,8 +616,8 @@ def _option(candidate: Candidate) -> Option:
         summary=candidate.summary,
         size=write(bytes_, Unit.BYTES) if bytes_ is not None else NONE,
         bytes=bytes_,
-        accuracy=accuracy_words(candidate) or NONE,
+        accuracy=accuracy_value(candidate) or NONE,
         outcome=outcome,
         mark=mark(outcome),
-        why=_sentence(worst.message) if worst else "",
+        why=sentence(worst.message) if worst else "",
     )

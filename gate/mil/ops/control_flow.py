@@ -18,7 +18,7 @@ MAX_ITERATIONS = 1_000_000
 @kernel(exact=True, batch=False)
 def cond(pred: bool, context: Context) -> Result:
     branch = context.op.blocks[0 if pred else 1]
-    return context.run_block(branch, ())
+    return _results(context.run_block(branch, ()))
 
 
 @kernel(exact=True, batch=False)
@@ -28,7 +28,7 @@ def while_loop(loop_vars: Tensors, context: Context) -> Result:
     for _ in range(MAX_ITERATIONS):
         (proceed,) = context.run_block(condition, values)
         if not bool(proceed):
-            return values
+            return _results(values)
         values = context.run_block(body, values)
     raise ValueError(f"still running after {MAX_ITERATIONS} iterations")
 
@@ -73,6 +73,10 @@ def list_scatter(ls: TensorList, indices: Ints, value: Tensor) -> TensorList:
     return _write(ls, dict(zip(indices, value.unbind(0), strict=True)))
 
 
+def _results(values: tuple[Any, ...]) -> Result:
+    return values if len(values) != 1 else values[0]
+
+
 def _inside(ls: TensorList, index: int) -> int:
     if not 0 <= index < len(ls):
         raise IndexError(f"index {index} of a list of {len(ls)}")
@@ -84,6 +88,11 @@ def _write(ls: TensorList, values: dict[int, Tensor]) -> TensorList:
     if min(values, default=0) < 0 or max(values, default=0) > MAX_ITERATIONS:
         raise IndexError(f"can't write to index {min(values)} to {max(values)} of a list of {len(ls)}")
     missing = max(values, default=-1) + 1 - len(ls)
-    filler = torch.zeros_like(next(iter(values.values()))) if missing > 0 else None
-    written = ls + [filler] * max(missing, 0)
+    written = ls if missing <= 0 else [*ls, *[torch.zeros_like(next(iter(values.values())))] * missing]
     return [values.get(i, old) for i, old in enumerate(written)]
+
+
+@kernel(exact=True)
+def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """`a` where the condition holds, else `b`."""
+    return torch.where(cond, a, b)

@@ -96,7 +96,7 @@ def crop_resize(
     rows, columns = _box_positions(corners, target_height, target_width, sampling_mode)
     if boxes.shape[1] == 5:
         return _sample_boxes(x[boxes[:, 0].long()], rows, columns, pad_value)[:, None]
-    crops = [_sample_boxes(image.expand(len(boxes), -1, -1, -1), rows, columns, pad_value) for image in x.split(1)]
+    crops = [_sample_boxes(image.expand(len(boxes), -1, -1, -1), rows, columns, pad_value) for image in x[:, None]]
     return torch.stack(crops, 1)
 
 
@@ -189,13 +189,8 @@ def _between(mode: str, start: Tensor, end: Tensor, count: int) -> Tensor:
 
 
 def _nearest_of_scale(size: int, scale: float) -> Tensor:
-    """Return the pixel for each place of an axis that is scaled.
-
-    A factor that leads to a whole size stands for the ratio of the sizes: as a float32 it would miss pixels by one.
-    """
-    count = _scaled(size, scale)
-    ratio = size / count if abs(size * scale - count) < 1e-4 * count else 1 / scale
-    return (torch.arange(count, dtype=torch.float64) * ratio + 1e-9).long().clamp(max=size - 1)
+    """Return the pixel for each place of a scaled axis; the factor is recomputed from the sizes."""
+    return _positions("DEFAULT", size, _scaled(size, scale)).long()
 
 
 def _scaled(size: int, scale: float) -> int:

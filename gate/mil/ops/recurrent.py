@@ -89,6 +89,8 @@ def lstm(
     clip: float | None = None,
 ) -> Step:
     names = (recurrent_activation, cell_activation, activation)
+    # A converted packed sequence brings more rows of state than the batch has; Core ML reads the first ones.
+    initial_h, initial_c = initial_h[: x.shape[1]], initial_c[: x.shape[1]]
     if direction != "bidirectional":
         run = _lstm(_ordered(x, direction), initial_h, initial_c, weight_ih, weight_hh, bias, peephole, names, clip)
         return (run[0] if output_sequence else run[0][-1:], *run[1:])

@@ -173,7 +173,7 @@ def _gather(x: Tensor, places: Tensor, axis: int, batch_dims: int) -> Tensor:
 def _scatter_slices(data: Tensor, places: Tensor, updates: Tensor, axis: int, mode: str) -> Tensor:
     """Write slices along an axis; `updates` has the dimensions of `places` in place of it."""
     axis %= data.dim()
-    shape = data.shape[:axis] + (places.numel(),) + data.shape[axis + 1 :]
+    shape = [*data.shape[:axis], places.numel(), *data.shape[axis + 1 :]]
     index = places.reshape([-1 if i == axis else 1 for i in range(data.dim())]).expand(shape)
     return _scatter(data, index, updates.reshape(shape), axis, mode)
 
