@@ -8,12 +8,12 @@ import coremltools as ct
 import coremltools.optimize.coreml as cto
 import numpy as np
 import pytest
+
 from gate.checks.integrity import Facts, WeightFacts, judge, measure
 from gate.compress import Compressed, Skip, Workers, compress
 from gate.compress.invariants import Bound
 from gate.policy import Policy, Target, load
 from gate.report import Outcome, Severity
-
 from tests.compress.packages import convert, head, net, plain_coremltools, policy
 
 PRUNE = {"prune": {"sparsity": "50 %"}}
@@ -42,7 +42,8 @@ def apply(before, workers, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["int8", "int4-block32", "palette-2bit", "palette-8bit", "prune-75", "prune-50+int8", "prune-50+palette-4bit"]
+    "name",
+    ["int8", "int4-block32", "palette-2bit", "palette-8bit", "prune-75", "prune-50+int8", "prune-50+palette-4bit"],
 )
 def test_what_a_shipped_policy_makes_holds(name, apply, before):
     compressed = apply(load(name, Path()))

@@ -10,13 +10,13 @@ import coremltools as ct
 import numpy as np
 import pytest
 import torch
+
 from gate import mil
 from gate.compress import Workers, compress
 from gate.compress.entry import Task
 from gate.compress.workers import Job
 from gate.errors import PolicyError, ToolchainError
 from gate.policy import Target, load, shipped_policies
-
 from tests.compress.packages import Net, by_reader, convert, net, plain_coremltools, policy
 
 COMPRESSING = [name for name in shipped_policies() if load(name, None).steps]
