@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from scipy import sparse
 
 from gate import boxes as boxes_of
 from gate.config import MetricChoice
@@ -213,12 +214,7 @@ def _named(labels: Array, values: Array, names: Sequence[str], metric: str) -> A
     if _is_text(values):
         _check_range(labels, len(names), metric)
         return np.asarray(np.array(names)[labels.astype(int)])
-    unknown = sorted(set(labels.tolist()) - set(names))
-    if unknown:
-        raise UsageError(
-            f"metric {metric}: found label {unknown[0]!r}, which is not among the {len(names)} class names"
-        )
-    return np.array([names.index(label) for label in labels])
+    return _numbered(labels, names, metric)
 
 
 def accuracy(given: Threshold) -> Metric:
@@ -279,39 +275,37 @@ def f1(given: F1) -> Metric:
 
     def per_item(outputs: Outputs, labels: Any) -> Array:
         values, true = _read_classes(outputs, labels, given, "f1")
-        count = _class_count(values, given.class_names, "f1")
         if _is_text(values):
-            values, true = (np.array([given.class_names.index(name) for name in side]) for side in (values, true))
-        said = _predicted(values, given.threshold)
-        rows = np.concatenate(
-            [_one_hot(said, said == true, count), _one_hot(said, True, count), _one_hot(true, True, count)], 1
-        )
+            values, true = (_numbered(side, given.class_names, "f1") for side in (values, true))
+        rows = np.stack([_predicted(values, given.threshold), true], axis=1).astype(float)
         return np.where(_finite(values)[:, None], rows, np.nan)
 
-    def figure(sums: Array) -> Array:
-        hits, said, true = np.split(sums, 3, axis=1)
-        each = _ratio(2 * hits, said + true)
+    def figure(rows: Array, weights: Array) -> Array:
+        said, true = rows.T.astype(int)
+        count = max(int(rows.max()) + 1, given.positive + 1)
+        hit = said == true
+        hits = weights[:, hit] @ _one_hot(said[hit], count)
+        each = _ratio(2 * hits, weights @ _one_hot(said, count) + weights @ _one_hot(true, count))
         return each[:, given.positive] if given.average == "binary" else _mean_known(each)
 
-    return Metric("f1", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, _figure_of_sums(figure), 1.0, True)
+    return Metric("f1", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0, True)
 
 
-def _class_count(values: Array, names: Sequence[str], metric: str) -> int:
-    if values.ndim == 2:
-        return max(2, values.shape[1])
-    if names:
-        return len(names)
-    if values.dtype.kind == "f":
-        return 2
-    raise UsageError(
-        f"metric {metric}: the output is class labels; name the classes: outputs: [{{classes: labels.txt}}]"
-    )
+def _numbered(labels: Array, names: Sequence[str], metric: str) -> Array:
+    """Return the number of each named class."""
+    if not names:
+        raise UsageError(
+            f"metric {metric}: the output is names; list them: outputs: [{{name: …, classes: labels.txt}}]"
+        )
+    unknown = sorted(set(labels.tolist()) - set(names))
+    if unknown:
+        raise UsageError(f"metric {metric}: found {unknown[0]!r}, which is not among the {len(names)} class names")
+    return np.array([names.index(label) for label in labels])
 
 
-def _one_hot(classes: Array, where: Any, count: int) -> Array:
-    return np.asarray(
-        ((classes[:, None] == np.arange(count)) & np.broadcast_to(where, classes.shape)[:, None]).astype(float)
-    )
+def _one_hot(classes: Array, count: int) -> Any:
+    """Return one row per item with a 1 at its class; sparse, since there may be thousands of classes."""
+    return sparse.csr_array((np.ones(len(classes)), (np.arange(len(classes)), classes)), shape=(len(classes), count))
 
 
 def _mean_known(values: Array) -> Array:
