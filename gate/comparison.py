@@ -148,11 +148,12 @@ def _compare_by_bootstrap(evidence: Evidence, name: str, limit: Limit) -> Compar
         return difference / np.abs(reference) if limit.relative else difference
 
     clusters, units = _units(evidence)
-    interval = stats.bootstrap(drop, evidence.n, limit.confidence, clusters=clusters)
+    interval = stats.bootstrap(drop, evidence.n, limit.confidence, clusters=clusters, resamples=metric.resamples)
     if metric.span is not None and not limit.relative:
         changed = (now.reshape(evidence.n, -1) != before.reshape(evidence.n, -1)).any(axis=1)
         moved = int(changed.sum()) if clusters is None else len(np.unique(clusters[changed]))
         interval = _widened(interval, moved, units, metric.span)
+    interval = replace(interval, method=f"paired {interval.method}")
     seen = float(drop(np.ones((1, evidence.n)))[0])
     return Comparison(*totals, seen, interval, _decide(interval, limit), units)
 
@@ -222,7 +223,7 @@ def _share_interval(evidence: Evidence, floor: float, confidence: float) -> Inte
 def _figure_interval(evidence: Evidence, confidence: float) -> Interval:
     metric, (clusters, units) = evidence.metric, _units(evidence)
     figure = partial(metric.figure, evidence.candidate)
-    interval = stats.bootstrap(figure, evidence.n, confidence, clusters=clusters)
+    interval = stats.bootstrap(figure, evidence.n, confidence, clusters=clusters, resamples=metric.resamples)
     if metric.span is None or interval.low < interval.high:
         return interval
     reach = metric.span * stats.rare_change(0, units, confidence)  # every item was alike, but others may not be

@@ -24,6 +24,7 @@ from gate.config import MetricChoice
 from gate.document import Record, parse
 from gate.errors import ConfigError, UsageError
 from gate.report import Unit
+from gate.stats import RESAMPLES
 
 Array = npt.NDArray[Any]
 HIGHEST_DB = 150.0  # float32 resolves 150 dB; what is nearer counts as that
@@ -52,6 +53,7 @@ class Metric:
     answer: Callable[[Outputs], Any]  # the outputs as if they were labels, for data without labels
     figure: Callable[[Array, Array], Array]  # (rows, weights (resamples, items)) → (resamples,)
     span: float | None = None  # greatest minus least value of the figure, where it is bounded
+    resamples: int = RESAMPLES  # of a bootstrap; fewer where a figure takes long
     labels_are_classes: bool = False  # one class per item, so that a drop can be told per class
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -228,7 +230,9 @@ def accuracy(given: Threshold) -> Metric:
         right = _predicted(values, given.threshold) == true
         return np.where(_finite(values), right.astype(float), np.nan)
 
-    return Metric("accuracy", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, True)
+    return Metric(
+        "accuracy", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, labels_are_classes=True
+    )
 
 
 class TopK(Classes):
@@ -255,7 +259,9 @@ def top_k(given: TopK) -> Metric:
         )
         return np.where(_finite(values), (ahead < given.k).astype(float), np.nan)
 
-    return Metric("top_k", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, True)
+    return Metric(
+        "top_k", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, labels_are_classes=True
+    )
 
 
 class F1(Threshold):
@@ -288,7 +294,7 @@ def f1(given: F1) -> Metric:
         each = _ratio(2 * hits, weights @ _one_hot(said, count) + weights @ _one_hot(true, count))
         return each[:, given.positive] if given.average == "binary" else _mean_known(each)
 
-    return Metric("f1", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0, True)
+    return Metric("f1", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0, labels_are_classes=True)
 
 
 def _numbered(labels: Array, names: Sequence[str], metric: str) -> Array:
@@ -631,7 +637,7 @@ def mean_average_precision(given: Boxes) -> Metric:
     def figure(rows: Array, weights: Array) -> Array:
         return boxes_of.mean_average_precision(rows, weights, len(ious))
 
-    return Metric("map", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0)
+    return Metric("map", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0, resamples=1_000)
 
 
 def _detections(outputs: Outputs, given: Boxes) -> tuple[Array, Array, Array]:
