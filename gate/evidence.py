@@ -287,7 +287,7 @@ class _Gathered:
             labelled=dataset.labels is not None,
             stop=early.stop if early and len(candidate) < len(dataset) else Stop.ALL,
             sequential=early is not None and early.sequential,
-            right={name: _count_right(rows) for name, (rows, _) in self._known.items()},
+            right={name: _count_right(rows) for name, (rows, _) in self._known.items()} if early else {},
             same=same | (self._asked.keys() - self._differs if len(candidate) == len(dataset) else set()),
             outputs=self._outputs,
             slices=used.slices,

@@ -735,9 +735,9 @@ def load(
     class_names are those of the model's output; `per_item` gets a team's own metric's values from the worker.
     """
     choice = choice or MetricChoice(name="agreement")
-    if choice.name.endswith(".py"):
+    if choice.name.endswith(".py") or ".py:" in choice.name:
         given = parse(Own, choice.parameters, f"metric {choice.name}", ConfigError)
-        return replace(own(choice.name, given, per_item), parameters=choice.parameters)
+        return _with_parameters(own(choice.name, given, per_item), given)
     if choice.name not in METRICS:
         close = difflib.get_close_matches(choice.name, METRICS, n=1, cutoff=0.5)
         hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(METRICS)}, or path.py"
@@ -746,4 +746,10 @@ def load(
     parameters = dict(choice.parameters)
     if class_names and "class_names" in schema.model_fields:
         parameters.setdefault("class_names", tuple(class_names))
-    return replace(make(parse(schema, parameters, f"metric {choice.name}", ConfigError)), parameters=parameters)
+    parsed = parse(schema, parameters, f"metric {choice.name}", ConfigError)
+    return _with_parameters(make(parsed), parsed)
+
+
+def _with_parameters(metric: Metric, given: Record) -> Metric:
+    """Keep what was asked for, as JSON would, so that an earlier report's protocol can be compared."""
+    return replace(metric, parameters=given.model_dump(mode="json", exclude_unset=True))

@@ -461,6 +461,14 @@ def test_an_earlier_report_is_a_yardstick_that_need_not_run(tmp_path):
     assert only(accuracy.judge(evidence, limits)).outcome is Outcome.FAIL
 
 
+def test_the_same_protocol_is_recognised_after_the_file(tmp_path):
+    metric = load(MetricChoice(name="accuracy", threshold=0.5), class_names=list("abcdefghij"))
+    items = dataset(tmp_path, 50)
+    earlier = accuracy.measure(Model(wrong(50, 0)), {}, items, metric, budget(at_least="50 %", stop="never"))
+    accuracy.write_per_item(tmp_path / "per_item.jsonl", earlier)
+    assert len(recorded(accuracy.read_per_item(tmp_path / "per_item.jsonl"), items, metric).rows) == 50
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
