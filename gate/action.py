@@ -531,7 +531,9 @@ def _pass_on(output: IO[bytes]) -> str:
 # --- report --------------------------------------------------------------------------------------------------------
 
 VERDICT_NONE = "none"
-UNTOLD = "**The newest run of the Core ML gate left no report.** Either no model is concerned any more, or it could not run."
+UNTOLD = (
+    "**The newest run of the Core ML gate left no report.** Either no model is concerned any more, or it could not run."
+)
 NOTHING = "**No model is concerned by this change.** The Core ML gate has nothing to judge."
 
 
