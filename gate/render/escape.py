@@ -11,7 +11,6 @@ import re
 import unicodedata
 
 MAX_CLIP = 400  # a sentence in a comment; the whole text is in report.json
-NO_BREAK = "\u00a0"
 ZERO_WIDTH = "\u200b"  # ours alone: any other has been made visible before
 INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(c) for c in range(0xE0100, 0xE01F0)}
 _INVISIBLE = re.compile(f"[{''.join(sorted(INVISIBLE))}]")
@@ -61,9 +60,6 @@ class Markup(str):
     __slots__ = ()
 
 
-_UNIT = re.compile(r"(?<=[✓✗≤≥]) |(?<=[0-9]) (?=(?:[kMG]?B|ms|dB|points?)(?![\w])|[%×])")  # kept on one line
-
-
 def markdown(text: object) -> Markup:
     """Return text that GitHub shows as it is: no mention, link, image, tag, table cell, emphasis or heading."""
     return text if isinstance(text, Markup) else Markup(_escaped(str(text), _AUTOLINKED + _REFERENCES))
@@ -83,7 +79,7 @@ def _escaped(text: str, linked: tuple[tuple[re.Pattern[str], str], ...]) -> str:
     line = _SYNTAX.sub(lambda found: _reference(found[0]), line)
     if start:  # nothing in it has been replaced: it is digits and one of - + = . )
         line = f"{start[0][:-1]}{_reference(start[0][-1])}{line[start.end() :]}"
-    return _UNIT.sub(NO_BREAK, line).replace(ZERO_WIDTH, _reference(ZERO_WIDTH))
+    return line.replace(ZERO_WIDTH, _reference(ZERO_WIDTH))
 
 
 def _reference(character: str) -> str:

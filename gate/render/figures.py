@@ -13,7 +13,7 @@ from gate.quantity import duration, percent, points, significant, size, trimmed
 from gate.report import Bound, Measurement, Unit
 
 MOST_FIGURES = 15  # of a float
-FLOOR = 1e-7  # of 1; below it a reader wants to know that it is next to nothing, not how many zeros it has
+FLOOR = 1e-6  # of 1; below it a reader wants to know that it is next to nothing, not how many zeros it has
 NONE = "–"
 
 

@@ -2,6 +2,7 @@
 """How does a report look in a terminal? The table first, the verdict last, where the eye is."""
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +20,7 @@ STYLES = {
     Outcome.ERROR: "bold magenta",
 }
 NOTES = 20
+REASON = 120  # characters; the whole sentence is in the page
 
 
 def terminal(report: Report) -> RenderableType:
@@ -73,8 +75,8 @@ def _cells(row: words.Row) -> tuple[Text, ...]:
     return (*map(_text, (row.before, row.now, row.limit)), _text(row.mark, STYLES[row.outcome]))
 
 
-def _indented(question: str) -> Text:
-    return Text("  ").append(_text(question))
+def _indented(text: str) -> Padding:
+    return Padding(_text(text), (0, 0, 0, 2))
 
 
 def _candidates(explored: pages.Explored) -> Table:
@@ -90,7 +92,9 @@ def _candidates(explored: pages.Explored) -> Table:
     for option in explored.options:
         name = f"{option.policy}{' (ships)' if option.ships else ''}"
         verdict = _text(option.mark, STYLES[option.outcome])
-        table.add_row(_indented(name), *map(_text, (option.size, option.accuracy)), verdict, _text(option.why))
+        table.add_row(
+            _indented(name), *map(_text, (option.size, option.accuracy)), verdict, _text(clip(option.why, REASON))
+        )
     return table
 
 

@@ -44,9 +44,9 @@ OUTCOMES = {
     Outcome.ERROR: "no answer",
 }
 QUESTIONS = {
-    CheckName.FEASIBILITY: "Does it convert to Core ML?",
-    CheckName.FIDELITY: "Does the converted model compute the same?",
-    CheckName.INTEGRITY: "Are its stored weights as promised?",
+    CheckName.FEASIBILITY: "Does it convert?",
+    CheckName.FIDELITY: "Does it compute the same?",
+    CheckName.INTEGRITY: "Are its weights as promised?",
     CheckName.INTERFACE: "Does it still fit the app's code?",
     CheckName.FLOAT16: "Do 16-bit numbers suffice?",
     CheckName.SIZE: "Is it small enough?",
@@ -100,7 +100,7 @@ SEVERITY_MARKS = {"error": "✗", "warning": "⚠", "info": "i"}
 TROUBLES = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
 
 
-YARDSTICKS = {"source": "the original model", "base": "the base branch", "release": "the last release"}
+YARDSTICKS = {"source": "the original", "base": "the base branch", "release": "the last release"}
 NUMERIC = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # they run the model
 WEIGHED = (CheckName.SIZE, CheckName.ACCURACY)  # a cure must have been asked these, too
 OPTIONAL = (CheckName.SIZE, CheckName.MEMORY, CheckName.LATENCY, CheckName.APP_SIZE)  # no verdict without a budget
@@ -511,7 +511,7 @@ def _unproven(report: Report) -> Iterator[str]:
     if not any(name in result.environment.device.lower() for result in compared for name in ("iphone", "ipad")):
         yield "Its answers were not tested on an iPhone or iPad."
     if any(a.result.basis is Basis.REPORTED for a in answers(report)):
-        yield "“Reported” numbers come from the code of this pull request, which the gate cannot verify."
+        yield "“Reported” numbers come from the model's own code; the gate cannot verify them."
     if declared := [model.name for model in report.models if model.self_declared]:
         yield f"First run, judged under limits that this pull request declares itself: {', '.join(declared)}."
     if unlabelled := [model.name for model in report.models if model.data and not model.data.labelled]:
