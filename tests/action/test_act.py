@@ -21,7 +21,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_github import TOKEN, FakeGitHub
-from runner import GATE_YML, PROJECT, commit, copy_action, git, make_checkout
+from runner import GATE_YML, PROJECT, commit, copy_action, git, make_checkout, needs_namespaces
 
 ACT = shutil.which("act", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 NUMBER = 7
@@ -191,6 +191,7 @@ def test_a_mistake_in_gate_yml_is_told_in_the_comment(repository: Repository) ->
     assert 'models[0].pahts: unknown key (did you mean "paths"?)' in comment
 
 
+@needs_namespaces
 def test_a_forks_run_is_told_in_the_summary_and_posted_by_the_second_workflow(repository: Repository) -> None:
     payload = repository.push("fail", owner="mallory")
     repository.github.read_only = True
@@ -275,6 +276,7 @@ models:
 """
 
 
+@needs_namespaces
 def test_the_real_gate_judges_two_pushes_in_one_comment(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     with team(tmp_path, BUDGET, check=None) as repository:
