@@ -145,6 +145,22 @@ def test_an_app_that_is_too_large_names_the_candidate_that_would_bring_it_under_
     assert "palette-4bit" not in render.headline(still_too_large).remedy
 
 
+def test_a_failure_is_not_explained_by_a_number_that_keeps_its_limit():
+    numbers = (
+        Measurement(name="error:probs", value=0.001, unit=Unit.FRACTION, limit=0.02),
+        Measurement(name="new_nonfinite:probs", value=3, unit=Unit.COUNT, limit=0),
+    )
+    failed = samples.small_numbers(Outcome.FAIL)
+    with_limit = failed.model_copy(update={"measurements": numbers})
+    report = make_report(samples.run(), (samples.model(samples.shipped(with_limit)),))
+    assert render.headline(report).verdict == (
+        "✗ tagger loses too much in 16-bit numbers: new nonfinite 3, at most 0 allowed"
+    )
+    without = failed.model_copy(update={"measurements": numbers[:1]})
+    report = make_report(samples.run(), (samples.model(samples.shipped(without)),))
+    assert render.headline(report).verdict == "✗ tagger loses too much in 16-bit numbers"
+
+
 def test_a_size_without_a_limit_is_no_pass():
     report = make_report(samples.run(), (samples.model(samples.shipped(samples.size(26_400_000, limit=None))),))
     assert "| Is it small enough? | 5.90 MB | 26.4 MB | – | – no limit set |" in render.comment(report)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from gate.render import words
 from gate.render.escape import clip
 from gate.render.figures import plain, write
+from gate.render.table import options
 from gate.report import CheckName, Model, Series, Unit
 
 MOST_BARS = 40
@@ -53,14 +53,14 @@ def charts(model: Model) -> tuple[Chart, ...]:
 
 def _sizes(model: Model) -> Chart | None:
     """Draw the sizes of the candidates against the limit of the shipped one."""
-    options = [option for option in words.options(model) if option.bytes is not None]
-    if not options:
+    found = [option for option in options(model) if option.bytes is not None]
+    if not found:
         return None
-    found = (m.limit for r in model.shipped.results if r.check is CheckName.SIZE for m in r.measurements)
-    limit = next((limit for limit in found if limit is not None), None)
+    measured = (m for r in model.shipped.results if r.check is CheckName.SIZE for m in r.measurements)
+    limit = next((m.limit for m in measured if m.limit is not None), None)
     drawn = [
         Bar(f"{option.policy}{' (ships)' if option.ships else ''}", option.bytes or 0.0, option.mark)
-        for option in options
+        for option in found
     ]
     return _bars("Size of the candidates", drawn, Unit.BYTES, limit)
 
