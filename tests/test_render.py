@@ -440,6 +440,18 @@ def test_a_curve_has_a_scale_that_fits(y, top, logarithmic):
     assert drawn.title.endswith("(logarithmic)") is logarithmic
 
 
+def test_curves_of_explored_candidates_name_their_policy_and_stay_folded():
+    explored = samples.candidate("int8", samples.small_numbers())
+    page = render.html(make_report(samples.run(), (samples.model(samples.shipped(samples.feasible()), explored),)))
+    assert page.index("Details for engineers") < page.index("Error along the network (logarithmic) · int8")
+
+
+def test_a_long_name_leaves_room_for_the_figures():
+    ship = samples.shipped(samples.size(6_410_000))
+    report = make_report(samples.run(), (samples.model(ship, name="n" * 400),))
+    assert render.headline(report).verdict.endswith("… is too large: 6.41 MB of 6 MB allowed")
+
+
 def test_a_curve_without_any_value_is_not_drawn():
     series = Series(name="curve", x=(1, 2), y=(None, None), unit=Unit.NUMBER)
     result = samples.feasible().model_copy(update={"series": (series,)})

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from gate.render.escape import clip
 from gate.render.figures import plain, write
 from gate.render.table import options
-from gate.report import CheckName, Model, Series, Unit
+from gate.report import Candidate, CheckName, Model, Series, Unit
 
 MOST_BARS = 40
 MOST_POINTS = 800
@@ -46,9 +46,23 @@ class Bar(NamedTuple):
 
 
 def charts(model: Model) -> tuple[Chart, ...]:
-    """Return the figures of a model: sizes of its candidates, and the curves that its checks recorded."""
-    recorded = (series for candidate in model.candidates for r in candidate.results for series in r.series)
-    return tuple(chart for chart in (_sizes(model), *map(_series, recorded)) if chart)
+    """Return the figures of what ships: sizes beside the other candidates', and the curves that its checks recorded."""
+    sizes = _sizes(model)
+    return (*((sizes,) if sizes else ()), *_curves(model.shipped))
+
+
+def explored_charts(model: Model) -> tuple[Chart, ...]:
+    """Return the curves of the other candidates, each with its policy's name."""
+    return tuple(
+        chart._replace(title=f"{chart.title} · {candidate.policy}")
+        for candidate in model.candidates[1:]
+        for chart in _curves(candidate)
+    )
+
+
+def _curves(candidate: Candidate) -> tuple[Chart, ...]:
+    recorded = (series for result in candidate.results for series in result.series)
+    return tuple(chart for chart in map(_series, recorded) if chart)
 
 
 def _sizes(model: Model) -> Chart | None:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gate.quantity import duration, percent, points, significant, size, trimmed
+from gate.render.escape import clip
 from gate.report import Bound, Candidate, CheckName, Measurement, Outcome, Result, Unit
 
+MAX_TITLE = 40
 MOST_FIGURES = 15  # of a float
 FLOOR = 1e-6  # of 1; below it a reader wants to know that it is next to nothing, not how many zeros it has
 NONE = "–"
@@ -128,7 +130,7 @@ def is_drop(m: Measurement) -> bool:
 
 def title(m: Measurement) -> str:
     """Name a number; what follows a colon is an output's name, which is for engineers."""
-    return m.name.split(":")[0].replace("_", " ")
+    return clip(m.name.split(":")[0].replace("_", " "), MAX_TITLE)
 
 
 def against_limit(m: Measurement) -> str:

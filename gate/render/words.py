@@ -8,6 +8,7 @@ view escapes them for itself.
 import re
 from typing import NamedTuple
 
+from gate.render.escape import clip
 from gate.report import (
     Basis,
     CheckName,
@@ -87,6 +88,7 @@ BASES = {
     Basis.REPORTED: "reported",
 }
 SEVERITY_MARKS = {"error": "✗", "warning": "⚠", "info": "i"}
+MAX_NAME = 80  # as in gate.yml; a report that was not made by us may hold more
 TROUBLES = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)  # worst first
 YARDSTICKS = {"source": "the original", "base": "the base branch", "release": "the last release"}
 NUMERIC = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # they run the model
@@ -104,7 +106,7 @@ class Answer(NamedTuple):
     @property
     def subject(self) -> str:
         """Who the sentence is about."""
-        return self.model.name if self.model else "the app's models"
+        return clip(self.model.name, MAX_NAME) if self.model else "the app's models"
 
     @property
     def about(self) -> str:
