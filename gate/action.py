@@ -353,10 +353,11 @@ def _sandbox(runtime: Runtime, environ: Mapping[str, str]) -> Sandbox:
 def _succeeds(arguments: list[str], environ: Mapping[str, str]) -> bool:
     if shutil.which(arguments[0], path=environ.get("PATH")) is None:
         return False
-    quiet = subprocess.DEVNULL
-    return not subprocess.run(
-        arguments, env=dict(environ), stdout=quiet, stderr=quiet, timeout=60, check=False
-    ).returncode
+    try:
+        done = subprocess.run(arguments, env=dict(environ), capture_output=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _refuse_fork_without_sandbox(event: github.Event, sandbox: Sandbox) -> None:
@@ -392,9 +393,9 @@ def run_evaluate(around: Surroundings) -> Exit:
 
 
 def check_arguments(inputs: Inputs, plan: Plan, work: Path) -> list[str]:
-    """Return the arguments of `gate check`, with the paths that the sandbox shows."""
-    base = work if plan.sandbox is Sandbox.NONE else Path("/gate")
-    arguments = ["check", "--config", str(base / "source" / inputs.config), "--out", str(base / "out")]
+    """Return the arguments of `gate check`. It runs in the copy of the checkout, so that paths in the report are the repository's."""
+    out = work / "out" if plan.sandbox is Sandbox.NONE else Path("/gate/out")
+    arguments = ["check", "--config", inputs.config, "--out", str(out)]
     arguments += ["--engine", inputs.engine, "--fail-on", inputs.fail_on]
     arguments += [part for name in plan.concerned for part in ("--model", name)]
     return arguments + [part for name in inputs.policies for part in ("--policy", name)]
@@ -423,6 +424,7 @@ class Apart:
 
     arguments: list[str]
     environment: dict[str, str]
+    folder: Path
     end: tuple[str, ...] = ()
 
 
@@ -436,7 +438,7 @@ def _apart(plan: Plan, work: Path, arguments: list[str]) -> Apart:
             return in_namespaces(plan, work, arguments, _python_paths())
         case Sandbox.NONE:
             environment = child_environment(plan, work) | {"PYTHONPATH": str(ACTION)}
-            return Apart([sys.executable, "-P", "-m", "gate", *arguments], environment)
+            return Apart([sys.executable, "-P", "-m", "gate", *arguments], environment, work / "source")
 
 
 def in_container(plan: Plan, work: Path, arguments: list[str], uid: int, gid: int, memory_bytes: int) -> Apart:
@@ -454,7 +456,9 @@ def in_container(plan: Plan, work: Path, arguments: list[str], uid: int, gid: in
     ]
     run = ["docker", "run", "--rm", "--init", "--pull=never", f"--name={name}", "--workdir=/gate/source"]
     docker = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
-    return Apart([*run, *closed, *limits, *mounts, *told, plan.image, *arguments], docker, ("docker", "kill", name))
+    return Apart(
+        [*run, *closed, *limits, *mounts, *told, plan.image, *arguments], docker, work, ("docker", "kill", name)
+    )
 
 
 def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: Iterable[Path]) -> Apart:
@@ -466,7 +470,7 @@ def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: It
     places = ["--root", str(work / "root"), "--out", str(work / "out"), "--tmp", str(work / "tmp")]
     environment = child_environment(plan, Path("/gate")) | {"PYTHONPATH": str(ACTION)}
     python = [sys.executable, "-P", "-m", "gate", *arguments]
-    return Apart([str(ISOLATE), *places, *reads, "--", *python], environment)
+    return Apart([str(ISOLATE), *places, *reads, "--", *python], environment, work)
 
 
 def _python_paths() -> list[Path]:
@@ -486,7 +490,7 @@ def _watch(apart: Apart, seconds: float) -> Evaluated:
     say(f"::stop-commands::{token}")
     process = subprocess.Popen(
         apart.arguments, env=apart.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
+        cwd=apart.folder, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None  # we asked for a pipe
     expired = threading.Event()
@@ -527,6 +531,7 @@ def _pass_on(output: IO[bytes]) -> str:
 # --- report --------------------------------------------------------------------------------------------------------
 
 VERDICT_NONE = "none"
+UNTOLD = "**The newest run of the Core ML gate left no report.** Either no model is concerned any more, or it could not run."
 NOTHING = "**No model is concerned by this change.** The Core ML gate has nothing to judge."
 
 
@@ -564,8 +569,11 @@ def _report_other_run(inputs: Inputs, around: Surroundings, event: github.Event)
         say(command("notice", f"Run {run.id} is not the newest of exactly one open pull request; nothing is posted."))
         around.output(verdict=VERDICT_NONE, exit_code="0", comment_written="false")
         return Exit.PASS
-    report = load_report(github.artifact_member(client, event.repository, run.id, inputs.artifact, "report.json"))
-    answer = _judged(report, inputs, around.run_url(run.id))
+    data = github.artifact_member(client, event.repository, run.id, inputs.artifact, "report.json")
+    if data is None:  # as when no model was concerned; an older comment is then brought up to date
+        answer = Answer(VERDICT_NONE, Exit.PASS, UNTOLD, UNTOLD)
+    else:
+        answer = _judged(load_report(data), inputs, around.run_url(run.id))
     around.summarize(answer.summary)
     _comment(inputs, around, pull.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))

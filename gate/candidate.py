@@ -121,7 +121,7 @@ def _argument_parts(argument: Any) -> Iterator[bytes]:
         yield argument.name.encode()
     elif argument.file is not None:
         yield argument.stored.tobytes()
-    elif isinstance(argument.immediate, list):
-        yield "\0".join(map(str, argument.immediate)).encode()
+    elif argument.immediate.dtype.hasobject:  # strings; their bytes would be addresses
+        yield "\0".join(map(str, argument.immediate.reshape(-1))).encode()
     else:
         yield argument.immediate.tobytes()

@@ -154,6 +154,32 @@ def render(
         typer.echo(getattr(views, format.value)(record))
 
 
+@app.command(short_help="Post a report on a pull request.")
+def comment(
+    report: ReportArgument,
+    pull_request: Annotated[int, typer.Option(min=1, help="Number of the pull request.")],
+    repository: Annotated[str, typer.Option(envvar="GITHUB_REPOSITORY", help="owner/name on GitHub.")],
+    id: Annotated[str, typer.Option(help="Tells apart the comments of several gates.")] = "default",
+) -> None:
+    """Example: gate comment gate-out/report.json --repository acme/app --pull-request 41
+
+    Write, or bring up to date, the one comment on a pull request. The token comes from the environment: GITHUB_TOKEN.
+    """
+    from gate import github
+    from gate import render as views
+    from gate.baseline import read_report
+
+    token = os.environ.get("GITHUB_TOKEN")
+    if not token:
+        raise UsageError("gate comment: GITHUB_TOKEN is not set; it needs the permission pull-requests: write")
+    if repository.count("/") != 1:
+        raise UsageError(f"--repository {repository}: expected owner/name")
+    text = views.comment(read_report(report), marker_id=id)
+    client = github.Client(token, os.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/"))
+    how, written = github.upsert_comment(client, repository, pull_request, id, text)
+    typer.echo(f"{how} {written.url}")
+
+
 @app.command(short_help="Write a first gate.yml and the workflow files.")
 def init(
     folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),

@@ -27,6 +27,7 @@ from coremltools.converters.mil.frontend.torch.internal_graph import InternalTor
 from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_and_optimize_ir
 from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+from coremltools.converters.mil.mil.passes.defs.preprocess import NameSanitizer
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
 from torch.jit._trace import TracerWarning
@@ -46,6 +47,7 @@ TARGETS = {
     Target.IOS18: ct.target.iOS18,
 }
 COLORS = {"RGB": ct.colorlayout.RGB, "BGR": ct.colorlayout.BGR, "GRAYSCALE": ct.colorlayout.GRAYSCALE}
+_TENSOR = "_values"
 WRAPPED = "wrapped"  # where a script module sits in the module that adapts it
 TOOL_FOLDERS = tuple(str(Path(str(file)).parent) for file in (torch.__file__, ct.__file__, __file__))
 
@@ -66,6 +68,7 @@ class InputPlan:
     """One input: what the package takes, and how the module gets it."""
 
     spec: Input
+    argument: str  # name of the parameter of `forward`
     native: torch.dtype  # what the module's own example has
     example: Array  # as an app hands it over: (1, …) numbers, or (h, w[, 3]) pixels
     dtype: np.dtype[Any]
@@ -135,6 +138,11 @@ def _float_for_tracing(dtype: np.dtype[Any]) -> torch.dtype:
     return torch.int32 if dtype.kind == "i" else torch.float32  # float16 inputs are cast by coremltools
 
 
+def core_ml_name(name: str) -> str:
+    """The name that coremltools will give instead: some characters and words are reserved in MIL."""
+    return str(NameSanitizer().sanitize_name(name))
+
+
 def _per_channel(values: Array) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
 
@@ -151,7 +159,7 @@ def _channels_first(value: Array, spec: Input) -> Array:
 
 def pixels_of(value: torch.Tensor, spec: Input) -> Array:
     """Undo the preprocessing of an example, to have the picture that an app would hand over."""
-    plan = InputPlan(spec, value.dtype, np.empty(0), np.dtype(np.uint8))
+    plan = InputPlan(spec, spec.name, value.dtype, np.empty(0), np.dtype(np.uint8))
     pixels = (value.float() - _per_channel(plan.bias)) / _per_channel(plan.scale)
     planes = pixels[0].round().clamp(0, 255).to(torch.uint8).numpy()
     planes = planes[::-1] if spec.color == "BGR" else planes
@@ -164,7 +172,8 @@ def _core_ml_shape(spec: Input, example: tuple[int, ...]) -> Any:
     if any(isinstance(dim, AnyOfDim) for dim in dims):
         return _enumerated(spec, [dim.any_of if isinstance(dim, AnyOfDim) else (dim,) for dim in dims])
     return tuple(
-        _range_dim(dim, size) if isinstance(dim, RangeDim) else dim for dim, size in zip(dims, example, strict=True)
+        _range_dim(spec, dim, size) if isinstance(dim, RangeDim) else dim
+        for dim, size in zip(dims, example, strict=True)
     )
 
 
@@ -177,7 +186,9 @@ def _enumerated(spec: Input, sizes: list[tuple[Any, ...]]) -> Any:
     return ct.EnumeratedShapes(shapes=shapes, default=shapes[0])
 
 
-def _range_dim(dim: RangeDim, size: int) -> Any:
+def _range_dim(spec: Input, dim: RangeDim, size: int) -> Any:
+    if dim.range[1] < 0:
+        raise UsageError(f"inputs.{spec.name}: an ML program needs an upper bound, found range {list(dim.range)}")
     return ct.RangeDim(lower_bound=dim.range[0], upper_bound=dim.range[1], default=dim.default or size)
 
 
@@ -214,6 +225,19 @@ class _Wrapped(nn.Module):
         return self.wrapped(*values, **named)
 
 
+@contextlib.contextmanager
+def buffers_restored(module: nn.Module) -> Iterator[None]:
+    """Undo what a forward does to buffers: each run starts from the same state, and the states of a package from the module's own."""
+    saved = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                if name in saved and buffer.shape == saved[name].shape:
+                    buffer.copy_(saved[name])
+
+
 def adapt(module: nn.Module, inputs: Sequence[InputPlan], by_name: bool) -> nn.Module:
     """Return a module that takes the package's inputs in order and returns a flat tuple of tensors.
 
@@ -225,7 +249,9 @@ def adapt(module: nn.Module, inputs: Sequence[InputPlan], by_name: bool) -> nn.M
 
     def adapted_forward(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         native = [plan.to_native(value) for plan, value in zip(inputs, values, strict=True)]
-        result = forward(**{p.name: v for p, v in zip(inputs, native, strict=True)}) if by_name else forward(*native)
+        result = (
+            forward(**{p.argument: v for p, v in zip(inputs, native, strict=True)}) if by_name else forward(*native)
+        )
         return tuple(tensor for _, tensor in flatten(result))
 
     adapted.forward = adapted_forward
@@ -257,12 +283,8 @@ class TorchProgram:
     def run(self, values: Mapping[str, Array]) -> tuple[torch.Tensor, ...]:
         """Run the module in float32 on what an app would hand over."""
         fed = [plan.feed(_named(values, plan.name)) for plan in self.inputs]
-        saved = {state.name: buffer.clone() for state, buffer in self._state_buffers()}
-        with torch.no_grad():
-            result: tuple[torch.Tensor, ...] = self.adapted(*fed)
-            for state, buffer in self._state_buffers():
-                buffer.copy_(saved[state.name])  # each item starts from the same state
-        return result
+        with buffers_restored(self.module), torch.no_grad():
+            return tuple(tensor.clone() for tensor in self.adapted(*fed))  # an output may be a buffer itself
 
     def _state_buffers(self) -> list[tuple[State, torch.Tensor]]:
         buffers = dict(self.module.named_buffers())
@@ -274,7 +296,8 @@ class TorchProgram:
     def captured(self, route: str) -> tuple[Any, tuple[Finding, ...]]:
         """Trace or export, once per route."""
         if route not in self._made:
-            self._made[route] = CAPTURES[route](self)
+            with buffers_restored(self.module), torch.no_grad():
+                self._made[route] = CAPTURES[route](self)
         return self._made[route]
 
     def node_count(self) -> int:
@@ -296,7 +319,7 @@ def _named(values: Mapping[str, Array], name: str) -> Array:
 
 
 def _trace(program: TorchProgram) -> tuple[Any, tuple[Finding, ...]]:
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         traced = torch.jit.trace(program.adapted, program.example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     return traced, _baked(caught, program)
@@ -316,8 +339,7 @@ def _export(program: TorchProgram, table: dict[Any, Any] | None) -> tuple[Any, t
     if _is_script(program.module):
         raise ConversionError("a TorchScript file cannot be exported", [])
     shapes = {"values": tuple(_dynamic_dims(plan) for plan in program.inputs)}
-    with torch.no_grad():
-        exported = torch.export.export(program.adapted, program.example, dynamic_shapes=shapes, strict=False)
+    exported = torch.export.export(program.adapted, program.example, dynamic_shapes=shapes, strict=False)
     exported = exported.run_decompositions() if table is None else exported.run_decompositions(table)
     for node in exported.graph.nodes:
         node.meta["stack_trace"] = _mark_of_export(node, program.folder)
@@ -378,11 +400,13 @@ def convert(
     try:
         captured, findings = program.captured(route)
         model = ct.convert(captured, **_options(program, precision, target, keep_float32))
+        origins = source_map(model, program.folder)
+        model = _with_named_probabilities(model, program)
     except (UsageError, ConversionError):
         raise
     except Exception as problem:
         raise _explained(problem, route, captured, program.folder) from problem
-    return model, source_map(model, program.folder), findings
+    return model, origins, findings
 
 
 def _options(
@@ -391,7 +415,10 @@ def _options(
     options: dict[str, Any] = {
         "convert_to": "mlprogram",
         "inputs": [plan.core_ml_type() for plan in program.inputs],
-        "outputs": [_output_type(*pair) for pair in zip(program.outputs, program.output_kinds, strict=True)],
+        "outputs": [
+            _output_type(output, kind, output.name in program.classes)
+            for output, kind in zip(program.outputs, program.output_kinds, strict=True)
+        ],
         "minimum_deployment_target": TARGETS[target],
         "compute_precision": _compute_precision(precision, keep_float32),
         "compute_units": ct.ComputeUnit.CPU_ONLY,
@@ -400,11 +427,25 @@ def _options(
     if program.states:
         options["states"] = [_state_type(state, buffer) for state, buffer in program._state_buffers()]
     for name, labels in program.classes.items():
-        options["classifier_config"] = ct.ClassifierConfig(labels, predicted_probabilities_output=name)
+        options["classifier_config"] = ct.ClassifierConfig(labels, predicted_probabilities_output=f"{name}{_TENSOR}")
     return options
 
 
-def _output_type(output: Output, kind: str) -> Any:
+def _with_named_probabilities(model: Any, program: TorchProgram) -> Any:
+    """coremltools calls every classifier's probabilities `classLabel_probs`; give them the name that the app uses."""
+    for name in program.classes:
+        specification = model.get_spec()
+        ct.utils.rename_feature(specification, specification.description.predictedProbabilitiesName, name)
+        specification.description.predictedProbabilitiesName = name
+        model = ct.models.MLModel(
+            specification, weights_dir=model.weights_dir, compute_units=ct.ComputeUnit.CPU_ONLY, skip_model_load=True
+        )
+    return model
+
+
+def _output_type(output: Output, kind: str, is_classes: bool) -> Any:
+    if is_classes:  # the tensor behind the probabilities must not have their name
+        return ct.TensorType(name=f"{output.name}{_TENSOR}", dtype=np.float32)
     if kind == "f":
         return ct.TensorType(name=output.name, dtype=np.float16 if output.dtype == "float16" else np.float32)
     return ct.TensorType(name=output.name, dtype=np.int32) if kind == "i" else ct.TensorType(name=output.name)

@@ -167,8 +167,7 @@ def load_npz(path: Path, where: str | None = None) -> Dataset:
     _require_file(path, where)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            arrays = {name: _member(path, archive, name, where) for name in names}
+            arrays = {name.removesuffix(".npy"): _member(path, archive, name, where) for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise UsageError(f"dataset {where}: not a readable .npz file: {error}") from None
     return _assemble(where, {k: v for k, v in arrays.items() if k not in RESERVED}, arrays)
@@ -176,7 +175,10 @@ def load_npz(path: Path, where: str | None = None) -> Dataset:
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str, where: str) -> Array:
     """Read one array: mapped from the file where it is stored as it is, so that a large set needs no memory."""
-    info = archive.getinfo(f"{name}.npy")
+    info = archive.getinfo(name)
+    name = name.removesuffix(".npy")
+    if info.filename == name:
+        raise UsageError(f"dataset {where}: found {name}, expected only arrays (.npy), as numpy.savez writes them")
     try:
         with archive.open(info) as stream:
             version = NPY.read_magic(stream)
@@ -491,7 +493,7 @@ def split(dataset: Dataset, splits: Splits) -> dict[Part, Array]:
     for part, share in asked.items():
         if dataset.parts is None and share > 0 and not len(parts[part]):
             raise UsageError(
-                f"splits: {part} asks for {share:.0%} of {len(dataset)} items and gets none; use more items"
+                f"splits: {part} asks for {share:.0%} of {len(dataset)} items and gets none; use more items or another seed"
             )
     return parts
 

@@ -134,19 +134,20 @@ def _known(run: Predict, dataset: Dataset, metric: Metric, size: int) -> tuple[A
     rows, digests = [], []
     for index in _batches(np.arange(len(dataset)), size):
         batch = dataset.batch(index)
-        outputs = run(batch)
-        rows.append(_rows(metric, outputs, batch.labels, batch))
+        outputs = _ask(run, batch)
+        rows.append(metric.per_item(outputs, batch.labels))
         digests += _digests(outputs, len(index))
     return _stacked(rows), digests
 
 
-def _rows(metric: Metric, outputs: Outputs, labels: Any, batch: Batch) -> Array:
+def _ask(run: Predict, batch: Batch) -> Outputs:
+    outputs = run(batch)
     for name, values in outputs.items():
         if len(values) != len(batch.ids):
             raise UsageError(
                 f"output {name}: found {len(values)} rows for {len(batch.ids)} items; the first axis is the item"
             )
-    return metric.per_item(outputs, labels)
+    return outputs
 
 
 def _stacked(rows: Sequence[Array]) -> Array:
@@ -183,16 +184,16 @@ class _Gathered:
 
     def add(self, batch: Batch, predict: Predict) -> None:
         """Run what is not known yet on a batch and keep its rows."""
-        answers = {name: run(batch) for name, run in self._asked.items() if name not in self._known}
+        answers = {name: _ask(run, batch) for name, run in self._asked.items() if name not in self._known}
         labels = batch.labels if batch.labels is not None else self._labels_of(answers)
-        outputs = predict(batch)
+        outputs = _ask(predict, batch)
         digests = _digests(outputs, len(batch.ids))
-        self._candidate.append(_rows(self._metric, outputs, labels, batch))
+        self._candidate.append(self._metric.per_item(outputs, labels))
         for name in self._asked:
             if name in self._known:
                 rows, other = self._known[name][0][batch.index], [self._known[name][1][i] for i in batch.index]
             else:
-                rows, other = _rows(self._metric, answers[name], labels, batch), _digests(answers[name], len(batch.ids))
+                rows, other = self._metric.per_item(answers[name], labels), _digests(answers[name], len(batch.ids))
             self._yardsticks[name].append(rows)
             if b"" in digests or digests != other:
                 self._differs.add(name)

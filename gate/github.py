@@ -390,17 +390,17 @@ def pull_request_of_run(client: Client, repository: str, run: WorkflowRun) -> Pu
     return exact[0] if len(exact) == 1 else None
 
 
-def artifact_member(client: Client, repository: str, run_id: int, artifact: str, member: str) -> bytes:
-    """Return one file of a run's artifact, read in memory: nothing of the archive reaches the disk."""
+def artifact_member(client: Client, repository: str, run_id: int, artifact: str, member: str) -> bytes | None:
+    """Return one file of a run's newest artifact of a name, or None when there is none.
+
+    It is read in memory: nothing of the archive reaches the disk.
+    """
     path = f"/repos/{repository}/actions/runs/{run_id}/artifacts"
     found = [item for item in client.list(path, key="artifacts", name=artifact) if item["name"] == artifact]
-    usable = [item for item in found if not item["expired"]]
-    if len(usable) != 1:
-        raise GitHubError(
-            f"run {run_id}: found {len(usable)} usable artifacts named {artifact!r}, expected 1; "
-            "does the evaluating workflow upload it, and is this run recent?"
-        )
-    archive = client.download(f"/repos/{repository}/actions/artifacts/{usable[0]['id']}/zip", ARTIFACT_BYTES)
+    usable = [item["id"] for item in found if not item["expired"]]
+    if not usable:
+        return None
+    archive = client.download(f"/repos/{repository}/actions/artifacts/{max(usable)}/zip", ARTIFACT_BYTES)
     return _member(archive, artifact, member)
 
 

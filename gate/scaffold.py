@@ -156,15 +156,12 @@ def _returns_module(function: ast.FunctionDef, modules: set[str]) -> bool:
         return False
     if function.returns is not None and ast.unparse(function.returns) in {*modules, "nn.Module", "torch.nn.Module"}:
         return True
-    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
-    made = {
-        t.id
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and _calls(node.value, modules)
-        for t in node.targets
-        if isinstance(t, ast.Name)
-    }
-    return any(_calls(value, modules) or (isinstance(value, ast.Name) and value.id in made) for value in returned)
+    nodes = list(ast.walk(function))
+    assigned = [node for node in nodes if isinstance(node, ast.Assign) and _made_of(node.value) in modules]
+    made = modules | {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+    return any(
+        isinstance(node, ast.Return) and node.value is not None and _made_of(node.value) in made for node in nodes
+    )
 
 
 def _missing_defaults(function: ast.FunctionDef) -> list[ast.expr | None]:
@@ -172,13 +169,11 @@ def _missing_defaults(function: ast.FunctionDef) -> list[ast.expr | None]:
     return [None] * count
 
 
-def _calls(value: ast.expr, modules: set[str]) -> bool:
-    """Is this `Net(...)`, or `Net(...).eval()`?"""
-    while (
-        isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call)
-    ):
-        value = value.func.value
-    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in modules
+def _made_of(value: ast.expr) -> str | None:
+    """Return `Net` of `Net(...)` and `Net(...).eval()`, and `net` of `net` and `net.eval()`."""
+    while isinstance(value, ast.Call):
+        value = value.func.value if isinstance(value.func, ast.Attribute) else value.func
+    return value.id if isinstance(value, ast.Name) else None
 
 
 def _name(text: str) -> str:

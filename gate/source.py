@@ -364,6 +364,10 @@ def check_package(package: Path, where: str) -> Path:
     """Is this a readable package, with every file really there? Raise UsageError or SourceFault that says what is not."""
     if not package.exists():
         raise UsageError(f"{where}: no such file or folder")
+    if is_lfs_pointer(package):
+        raise UsageError(
+            f"{where}: is a Git LFS pointer, not the file itself; fetch it with git lfs pull (or lfs: true)"
+        )
     if not package.is_dir():
         raise UsageError(
             f"{where}: found a file, expected an .mlpackage folder (an old .mlmodel is a neural network, not an ML program)"

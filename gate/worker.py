@@ -13,7 +13,6 @@ import importlib.util
 import inspect
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,6 +186,7 @@ def load_torch_program(startup: Startup) -> "TorchProgram":
     specs = tuple(Input.model_validate(item) for item in startup.inputs)
     outputs = tuple(Output.model_validate(item) for item in startup.outputs)
     states = tuple(State.model_validate(item) for item in startup.states)
+    _check_names([*specs, *outputs])
     module, example = _in_float32(_load_module_and_example(startup))
     plans, by_name = _plan_inputs(module, example, specs)
     named = _first_run(startup, module, plans, by_name)
@@ -202,6 +202,14 @@ def load_torch_program(startup: Startup) -> "TorchProgram":
         classes={o.name: _labels(startup, o.classes) for o in outputs if o.classes},
         by_name=by_name,
     )
+
+
+def _check_names(ports: Sequence[Input | Output]) -> None:
+    from gate.convert import core_ml_name
+
+    for port in ports:
+        if (name := core_ml_name(port.name)) != port.name:
+            raise UsageError(f"{port.name!r} cannot be a name in Core ML, which would make it {name!r}; choose another")
 
 
 @functools.cache
@@ -311,17 +319,17 @@ def _parameter_names(module: Any, count: int) -> list[str]:
 
 
 def _plan_from_example(spec: Input | None, name: str, tensor: Any) -> "InputPlan":
-    from gate.convert import InputPlan, pixels_of
+    from gate.convert import InputPlan, core_ml_name, pixels_of
 
-    spec = spec or Input(name=name)
+    spec = spec or Input(name=core_ml_name(name))
     if spec.image is not None:
         expected = (1, spec.channels, *spec.image)
         if tuple(tensor.shape) != expected:
             raise UsageError(f"inputs.{spec.name}: the example has shape {tuple(tensor.shape)}, expected {expected}")
-        return InputPlan(spec, tensor.dtype, pixels_of(tensor, spec), np.dtype(np.uint8))
+        return InputPlan(spec, name, tensor.dtype, pixels_of(tensor, spec), np.dtype(np.uint8))
     _check_shape(spec, tuple(tensor.shape))
     dtype = _interface_dtype(spec, tensor)
-    return InputPlan(spec, tensor.dtype, _as_interface(spec.name, tensor.numpy(), dtype), dtype)
+    return InputPlan(spec, name, tensor.dtype, _as_interface(spec.name, tensor.numpy(), dtype), dtype)
 
 
 def _interface_dtype(spec: Input, tensor: Any) -> np.dtype[Any]:
@@ -364,16 +372,22 @@ def _plan_from_spec(spec: Input) -> "InputPlan":
     random = np.random.default_rng(0)
     if spec.image is not None:
         shape = spec.image if spec.channels == 1 else (*spec.image, 3)
-        return InputPlan(spec, _torch().float32, random.integers(0, 256, shape, dtype=np.uint8), np.dtype(np.uint8))
+        return InputPlan(
+            spec, spec.name, _torch().float32, random.integers(0, 256, shape, dtype=np.uint8), np.dtype(np.uint8)
+        )
     sizes = tuple(_default_size(dim) for dim in spec.shape or ())
     if spec.dtype == "int32":
         low, high = spec.values or (0, 1)
         return InputPlan(
-            spec, _torch().int64, random.integers(int(low), int(high) + 1, sizes, dtype=np.int32), np.dtype(np.int32)
+            spec,
+            spec.name,
+            _torch().int64,
+            random.integers(int(low), int(high) + 1, sizes, dtype=np.int32),
+            np.dtype(np.int32),
         )
     value = random.uniform(*spec.values, sizes) if spec.values else random.standard_normal(sizes)
     dtype = np.dtype(spec.dtype or "float32")
-    return InputPlan(spec, _torch().float32, value.astype(dtype), dtype)
+    return InputPlan(spec, spec.name, _torch().float32, value.astype(dtype), dtype)
 
 
 def _default_size(dim: Any) -> int:
@@ -384,12 +398,12 @@ def _default_size(dim: Any) -> int:
 
 def _first_run(startup: Startup, module: Any, plans: Sequence["InputPlan"], by_name: bool) -> list[tuple[str, Any]]:
     """Run the example, to learn what the module returns and whether it runs at all."""
-    from gate.convert import flatten
+    from gate.convert import buffers_restored, flatten
 
     native = [plan.to_native(plan.feed(plan.example)) for plan in plans]
-    with calling("source: running the model on its example", Path(startup.folder)), _torch().no_grad():
-        result = module(**{p.name: v for p, v in zip(plans, native, strict=True)}) if by_name else module(*native)
-    named = list(flatten(result))
+    with calling("source: running the model on its example", Path(startup.folder)), buffers_restored(module):
+        result = module(**{p.argument: v for p, v in zip(plans, native, strict=True)}) if by_name else module(*native)
+        named = [(name, tensor.clone()) for name, tensor in flatten(result)]
     if not named:
         raise SourceFault("source: the model returned no tensor on its example")
     if any(tensor.is_complex() for _, tensor in named):
@@ -398,12 +412,14 @@ def _first_run(startup: Startup, module: Any, plans: Sequence["InputPlan"], by_n
 
 
 def _name_outputs(specs: tuple[Output, ...], own: list[str]) -> tuple[Output, ...]:
+    from gate.convert import core_ml_name
+
     if specs and len(specs) != len(own):
         raise UsageError(f"outputs: gate.yml names {len(specs)}, the model returns {len(own)} tensors")
     if specs:
         return specs
     default = [f"output_{index}" if len(own) > 1 else "output" for index in range(len(own))]
-    names = [re.sub(r"\W", "_", name) or fallback for name, fallback in zip(own, default, strict=True)]
+    names = [core_ml_name(name) if name else fallback for name, fallback in zip(own, default, strict=True)]
     return tuple(Output(name=name) for name in (names if len(set(names)) == len(names) else default))
 
 
@@ -510,9 +526,9 @@ def reference(worker: Worker, items: dict[str, list[Array]]) -> dict[str, list[A
 
 
 def _as_core_ml(tensor: Any) -> Array:
-    """As a package returns it: no double precision, no 64-bit integers where 32 bits hold the values."""
+    """As a package returns it: no double precision, no 64-bit integers where 32 bits hold the values, no booleans."""
     array: Array = tensor.detach().cpu().numpy() if tensor.dtype != _torch().bfloat16 else tensor.float().numpy()
-    if array.dtype.kind == "f":
+    if array.dtype.kind in "fb":
         return array.astype(np.float32)
     if array.dtype == np.int64 and not (array.size and np.abs(array).max() > np.iinfo(np.int32).max):
         return array.astype(np.int32)

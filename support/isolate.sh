@@ -11,6 +11,13 @@
 set -euo pipefail
 
 readonly namespaces=(unshare --user --map-root-user --mount --pid --fork --kill-child --net --ipc --uts --cgroup)
+# A second user namespace, in which the command is an ordinary user: it owns none of the mounts, and `gate check` can
+# still make namespaces for its worker (the kernel lets nobody map a namespace's root without CAP_SETFCAP).
+user=$(id -u)
+[[ ${1:-} != --enter ]] || user=$2 # inside, everybody is root
+((user)) || user=65534
+readonly ordinary=(unshare --user "--map-user=${user}" "--map-group=${user}" --keep-caps --)
+readonly powerless=(setpriv --no-new-privs --ambient-caps=-all --inh-caps=-all --bounding-set=-all --)
 
 # Second half, inside the namespaces: make the root, enter it, give up every right.
 enter() {
@@ -35,7 +42,7 @@ enter() {
   mount -o remount,bind,ro "${root}"
   cd "${root}"
   pivot_root . tmp
-  exec chroot . /bin/bash -c 'umount -l /tmp && cd /gate/source && exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@"' isolate "$@"
+  exec chroot . /bin/bash -c 'umount -l /tmp && cd /gate/source && exec "$@"' isolate "${ordinary[@]}" "${powerless[@]}" "$@"
 }
 
 # bind FROM TO ro|rw
@@ -52,7 +59,7 @@ main() {
   local root='' out='' tmp='' paths=()
   while (($#)); do
     case $1 in
-      --probe) exec "${namespaces[@]}" -- true ;;
+      --probe) exec "${namespaces[@]}" -- "${ordinary[@]}" "${powerless[@]}" true ;;
       --root) root=$2; shift 2 ;;
       --out) out=$2; shift 2 ;;
       --tmp) tmp=$2; shift 2 ;;
@@ -62,11 +69,11 @@ main() {
       *) echo "isolate.sh: unknown argument $1" >&2; exit 2 ;;
     esac
   done
-  exec "${namespaces[@]}" -- "${BASH_SOURCE[0]}" --enter "${root}" "${out}" "${tmp}" "${paths[@]}" -- "$@"
+  exec "${namespaces[@]}" -- "${BASH_SOURCE[0]}" --enter "${user}" "${root}" "${out}" "${tmp}" "${paths[@]}" -- "$@"
 }
 
 if [[ ${1:-} == --enter ]]; then
-  shift
+  shift 2
   enter "$@"
 fi
 main "$@"

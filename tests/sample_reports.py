@@ -180,9 +180,7 @@ def model(*candidates: Candidate, name: str = "tagger", **changed: object) -> Mo
 
 def shipped(*results: Result, policy: str = "palette-6bit") -> Candidate:
     """Return the candidate that decides."""
-    return candidate(
-        policy, *results, role=Role.SHIP, summary="what ships"
-    )
+    return candidate(policy, *results, role=Role.SHIP, summary="what ships")
 
 
 def smaller(accuracy: float = 0.972) -> tuple[Candidate, ...]:

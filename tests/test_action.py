@@ -165,7 +165,7 @@ def test_the_arguments_of_gate_check() -> None:
     inputs = action.Inputs(config="ci/gate.yml", policies=("int8",), fail_on=action.FailOn.NEVER)
     arguments = action.check_arguments(inputs, plan(action.Sandbox.CONTAINER), Path("/w"))
     assert " ".join(arguments) == (
-        "check --config /gate/source/ci/gate.yml --out /gate/out --engine auto --fail-on never --model tagger --policy int8"
+        "check --config ci/gate.yml --out /gate/out --engine auto --fail-on never --model tagger --policy int8"
     )
 
 
@@ -173,7 +173,7 @@ def test_the_arguments_of_gate_check() -> None:
 
 
 def watch(script: str, seconds: float) -> action.Evaluated:
-    return action._watch(action.Apart([sys.executable, "-c", script], {"PATH": os.environ["PATH"]}), seconds)
+    return action._watch(action.Apart([sys.executable, "-c", script], {"PATH": os.environ["PATH"]}, Path("/")), seconds)
 
 
 def test_the_exit_code_and_the_end_of_the_output_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -385,3 +385,18 @@ def test_when_a_comment_is_written(fake: FakeGitHub, mode: str, verdict: str, co
 def test_an_old_failure_does_not_outlive_the_next_pass(fake: FakeGitHub) -> None:
     comments_after(fake, action.CommentMode.ON_FAILURE, "fail", Exit.FAIL)
     assert comments_after(fake, action.CommentMode.ON_FAILURE, "pass", Exit.PASS) == ["pass"]
+
+
+# --- the documents -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", ["inputs", "outputs"])
+def test_the_tables_of_the_document_are_those_of_action_yml(section: str) -> None:
+    text = (PROJECT / "docs" / "github.md").read_text()
+    table = text.partition(f"<!-- {section} -->")[2].partition(f"<!-- /{section} -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    expected = []
+    for name, about in metadata()[section].items():
+        default = [f"`{about['default']}`" if about.get("default") else ""] if section == "inputs" else []
+        expected.append([f"`{name}`", *default, about["description"]])
+    assert rows == expected

@@ -396,9 +396,13 @@ def test_an_artifact_that_is_no_zip_is_refused(fake: FakeGitHub, client: github.
         github.artifact_member(client, REPOSITORY, 5, "coreml-gate", "report.json")
 
 
-def test_a_missing_artifact_says_what_to_look_at(client: github.Client) -> None:
-    with pytest.raises(github.GitHubError, match="found 0 usable artifacts named 'coreml-gate'"):
-        github.artifact_member(client, REPOSITORY, 5, "coreml-gate", "report.json")
+def test_a_run_without_an_artifact_has_nothing_to_tell(client: github.Client) -> None:
+    assert github.artifact_member(client, REPOSITORY, 5, "coreml-gate", "report.json") is None
+
+
+def test_an_artifact_of_another_name_is_not_taken(fake: FakeGitHub, client: github.Client) -> None:
+    fake.add_artifact(5, "other", {"report.json": b"{}"})
+    assert github.artifact_member(client, REPOSITORY, 5, "coreml-gate", "report.json") is None
 
 
 # --- the fake itself -----------------------------------------------------------------------------------------------

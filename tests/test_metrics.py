@@ -7,7 +7,7 @@ import io
 import jiwer
 import numpy as np
 import pytest
-from scipy.special import log_softmax, rel_entr, softmax
+from scipy.special import rel_entr, softmax
 from sklearn import metrics as sklearn_metrics
 
 from gate.config import MetricChoice
@@ -51,7 +51,9 @@ def test_top_k_gives_an_equal_score_to_the_lower_class():
 
 
 def test_f1_macro_agrees_with_scikit_learn():
-    assert figure("f1", SCORES, LABELS) == pytest.approx(sklearn_metrics.f1_score(LABELS, SCORES.argmax(1), average="macro"))
+    assert figure("f1", SCORES, LABELS) == pytest.approx(
+        sklearn_metrics.f1_score(LABELS, SCORES.argmax(1), average="macro")
+    )
 
 
 def test_f1_macro_leaves_out_classes_that_do_not_occur():
@@ -92,7 +94,9 @@ def test_a_model_that_answers_with_names_is_compared_by_name():
 
 def test_named_labels_are_numbered_by_the_class_names():
     scores = np.eye(2)[[0, 1, 1]]
-    assert figure("accuracy", scores, np.array(["cat", "cat", "dog"]), class_names=["cat", "dog"]) == pytest.approx(2 / 3)
+    assert figure("accuracy", scores, np.array(["cat", "cat", "dog"]), class_names=["cat", "dog"]) == pytest.approx(
+        2 / 3
+    )
 
 
 def test_a_dictionary_of_probabilities_is_read_by_sorted_names():
@@ -135,7 +139,7 @@ def test_kl_agrees_with_scipy():
     expected = rel_entr(p, q).sum(axis=1).mean()
     assert figure("kl", q, p) == pytest.approx(expected)
     assert figure("kl", SEEN[:, 0], TRUE[:, 0], logits=True) == pytest.approx(expected)
-    assert (np.exp(log_softmax(TRUE[:, 0], axis=1)) == pytest.approx(p)) and expected > 0
+    assert expected > 0
 
 
 def test_psnr_by_hand():
@@ -206,7 +210,11 @@ def test_wer_counts_class_numbers_and_skips_what_fills_up():
 def _scene(images, classes=3, most=6):
     """Draw true boxes, and detections that are shifted, missing, doubled, or of the wrong class."""
     true = np.full((images, most, 5), -1.0)
-    boxes, scores, names = [np.zeros((images, 2 * most, 4)), np.zeros((images, 2 * most)), np.full((images, 2 * most), -1.0)]
+    boxes, scores, names = [
+        np.zeros((images, 2 * most, 4)),
+        np.zeros((images, 2 * most)),
+        np.full((images, 2 * most), -1.0),
+    ]
     for i in range(images):
         count = RNG.integers(0, most + 1)
         corner, size = RNG.uniform(0, 80, (count, 2)), RNG.uniform(5, 40, (count, 2))
@@ -285,7 +293,7 @@ def test_map_draws_images_again():
 def test_an_own_metric_is_the_mean_of_the_workers_numbers():
     choice = MetricChoice(name="score.py", higher_is_better=False)
     made = load(choice, per_item=lambda outputs, labels: outputs["out"] - labels)
-    assert made.kind is Kind.MEAN and made.unit is Unit.NUMBER and not made.higher_is_better
+    assert (made.kind, made.unit, made.higher_is_better) == (Kind.MEAN, Unit.NUMBER, False)
     assert made.total(made.per_item({"out": np.array([1.0, 4.0])}, np.array([0.0, 0.0]))) == 2.5
 
 
@@ -368,7 +376,7 @@ def test_a_model_agrees_with_its_own_answers(name):
 
 
 def test_detections_agree_with_themselves():
-    true, boxes, scores, names = _scene(20)
+    _, boxes, scores, names = _scene(20)
     made = metric("map", boxes="b", scores="s", classes="c", layout="xywh")
     outputs = {"b": boxes, "s": scores, "c": names}
     assert made.total(made.per_item(outputs, made.answer(outputs))) == pytest.approx(1)

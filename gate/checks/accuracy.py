@@ -610,7 +610,7 @@ def _flips(evidence: Evidence, name: str) -> tuple[Finding, ...]:
     return tuple(
         _note(
             "accuracy.flips",
-            f"{int(chosen.sum()):,} items went from {told}",
+            f"went from {told}: {_items(int(chosen.sum()))}",
             warn=False,
             shown=_examples(evidence, chosen),
         )

@@ -184,7 +184,7 @@ class _Compiler:
     def settle(self, op: Op, kernel: Kernel, rounding: Rounding) -> Settle:
         """Return what makes a kernel's result values of the declared types, and checks their shapes."""
         types = tuple(v.type for v in op.outputs)
-        settles = tuple(_settle(t, rounding, kernel.exact) for t in types)
+        settles = tuple(_settle(t, rounding, kernel.exact, kernel.fresh) for t in types)
         if len(types) == 1 and settles[0] is not None and isinstance(types[0], TensorType):
             return _single(op, settles[0], types[0])
         return _several(op, settles, types)
@@ -217,10 +217,10 @@ def _several(op: Op, settles: tuple[Convert | None, ...], types: tuple[Type, ...
     return settled
 
 
-def _settle(kind: Type, rounding: Rounding, exact: bool) -> Convert | None:
+def _settle(kind: Type, rounding: Rounding, exact: bool, fresh: bool = False) -> Convert | None:
     if not isinstance(kind, TensorType) or kind.dtype == "string":
         return None
-    return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, rounding)
+    return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, rounding, fresh)
 
 
 def _settle_input(kind: Type, rounding: Rounding) -> Convert:

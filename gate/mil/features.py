@@ -66,6 +66,17 @@ class Feature:
             return f"({', '.join(map(_range, self.ranges))})"
         return str(self.shape)
 
+    def refusal(self, shape: Shape) -> str:
+        """Say why a shape is not accepted; of flexible ones in Core ML's own words."""
+        if self.enumerated:
+            found = " x ".join(map(str, shape))
+            return f"MultiArray Shape ({found}) was not in enumerated set of allowed shapes: {self.expected}"
+        if len(shape) == len(self.ranges):
+            for axis, (size, (low, high)) in enumerate(zip(shape, self.ranges, strict=True)):
+                if not _within(size, (low, high)):
+                    return f"Size ({size}) of dimension ({axis}) is not in allowed range ({low}..{high or ''})"
+        return f"shape {shape} found, {self.expected} expected"
+
 
 def _within(size: int, limits: Range) -> bool:
     low, high = limits
@@ -216,15 +227,13 @@ def _from_array(feature: Feature, value: Any) -> Array:
     if array.ndim == 0 and feature.shape == (1,):
         array = array.reshape(1)
     if not feature.accepts(array.shape):
-        raise BadInput(f"input {feature.name!r}: shape {array.shape} found, {feature.expected} expected")
+        raise BadInput(f"input {feature.name!r}: {feature.refusal(array.shape)}")
     return _integers(feature, array) if feature.dtype.startswith("int") else array
 
 
 def _integers(feature: Feature, array: Any) -> Array:
-    """Return int32 values; refuse fractions and what does not fit, which Core ML would silently change."""
-    if array.dtype.kind == "f" and array.size and not np.array_equal(array, np.trunc(array)):
-        raise BadInput(f"input {feature.name!r}: {array.dtype} with fractions found, {feature.dtype} expected")
-    if array.size and (array.max() > INT32.max or array.min() < INT32.min):
+    """Return int32 values: fractions are dropped, as Core ML does; what does not fit is refused."""
+    if array.size and not (INT32.min <= array.min() <= array.max() <= INT32.max):
         raise BadInput(f"input {feature.name!r}: values up to {array.max()} do not fit int32")
     return np.asarray(array.astype(np.int32))
 

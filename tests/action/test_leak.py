@@ -8,14 +8,17 @@ is, where nothing may be found, and against the action with one defence removed,
 
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gate.action import SYSTEM_PATHS
+
 sys.path.insert(0, str(Path(__file__).parent))
-from runner import GATE_YML, Edit, Ended, Runner, copy_action, git, make_checkout
+from runner import GATE_YML, PROJECT, Edit, Ended, Runner, copy_action, git, make_checkout
 
 TOKEN = "ghs_T0kenThatMustNotBeSeen"
 
@@ -66,7 +69,7 @@ def status(field):
     return next(line.split()[1] for line in open("/proc/self/status") if line.startswith(field + ":"))
 
 
-def build(out):
+def build(out=None):
     ancestors = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
     commands = glob.glob(TEMP + "/_runner_file_commands/*")
     found = {{
@@ -83,7 +86,10 @@ def build(out):
         "capabilities": int(status("CapEff"), 16) != 0,
         "outside of the root": any(os.path.exists(root + WORKSPACE) for root in glob.glob("/proc/*/root")),
     }}
-    (out / "found.json").write_text(json.dumps({{name: value for name, value in found.items() if value}}))
+    told = json.dumps({{name: value for name, value in found.items() if value}})
+    if out is None:
+        raise RuntimeError("FOUND " + told)  # the real gate tells it in the report
+    (out / "found.json").write_text(told)
 """
 
 # What a child may know; LC_CTYPE is Python's own, when it coerces the C locale.
@@ -91,11 +97,14 @@ ALLOWED = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH",
     "GATE_SITE", "GATE_SANDBOX", "GATE_EVENT", "GATE_COMMIT", "GATE_BASE_COMMIT",
     "PWD", "OLDPWD", "SHLVL", "_",  # set by the shell of support/isolate.sh, of the paths inside
+    "USER", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONHASHSEED",  # of the gate's worker
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE",
+    "TORCHINDUCTOR_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK",  # set by torch, coremltools and scikit-learn
 )  # fmt: skip
 
 ISOLATE, EVALUATE, ACTION = "support/isolate.sh", "support/evaluate.sh", "gate/action.py"
-NO_NAMESPACES = Edit(ISOLATE, '--probe) exec "${namespaces[@]}" -- true ;;', "--probe) exit 1 ;;")
-NO_DROP = Edit(ISOLATE, "--inh-caps=-all --bounding-set=-all ", "")
+NO_NAMESPACES = Edit(ISOLATE, '--probe) exec "${namespaces[@]}"', "--probe) exit 1; exec")
+NO_DROP = Edit(ISOLATE, "--ambient-caps=-all --inh-caps=-all --bounding-set=-all ", "")
 NO_SCRUB = Edit(EVALUATE, "exec env -i ", "exec env ")
 
 
@@ -110,13 +119,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_runner(folder: Path, port: int, *edits: Edit, parent: str = "PARENT_TOKEN") -> Runner:
+def make_runner(
+    folder: Path, port: int, *edits: Edit, parent: str = "PARENT_TOKEN", check: str | None = CHECK
+) -> Runner:
     workspace, temp = folder / "workspace", folder / "temp"
     values = {"token": TOKEN, "workspace": str(workspace), "temp": str(temp), "port": port, "allowed": ALLOWED}
     make_checkout(workspace, {"gate.yml": GATE_YML, "ml/model.py": SOURCE.format(**values)})
     (workspace / "credentials.json").write_text(TOKEN)  # as another action may leave them, untracked
     runner = Runner(
-        action=copy_action(folder / "action", check=CHECK, edits=edits),
+        action=copy_action(folder / "action", check=check, edits=edits),
         workspace=workspace,
         temp=temp,
         job_environment={"GITHUB_TOKEN": TOKEN},
@@ -144,14 +155,27 @@ def test_in_namespaces_the_source_finds_nothing(folder: Path, listener: int) -> 
     assert found(make_runner(folder, listener)) == {}
 
 
+def test_the_real_gate_shows_its_source_nothing(folder: Path, listener: int) -> None:
+    pytest.importorskip("torch")
+    runner = make_runner(folder, listener, check=None)
+    work = prepared(runner).outputs["work"]
+    ended = runner.step("evaluate.sh", GATE_WORK=work)
+    assert "exit code 1" in ended.log, ended.log  # feasibility: the source raises what it found
+    report = json.loads(Path(work, "out", "report.json").read_text())
+    (result,) = (r for r in report["models"][0]["candidates"][0]["results"] if r["check"] == "feasibility")
+    assert "FOUND {}" in result["message"]
+    assert report["run"]["sandbox"] == "namespaces"
+
+
 REMOVED = {
     "process-and-user-namespaces": (
         (
             Edit(ISOLATE, "--user --map-root-user --mount --pid --fork --kill-child", "--mount"),
             Edit(ISOLATE, "mount -t proc -o nosuid,nodev,noexec proc", "mount --rbind /proc"),
-            NO_DROP,  # for a root runner: without capabilities it may not look at other processes of root either
+            # Of two processes of root, one without capabilities may not look at the other; an ordinary user's may.
+            Edit(ISOLATE, '"${ordinary[@]}" "${powerless[@]}" "$@"', '"$@"'),
         ),
-        {"environment of a process", "outside of the root", "capabilities"},
+        {"environment of a process", "outside of the root", "capabilities", "setuid programs"},
     ),
     "network-namespace": ((Edit(ISOLATE, " --net ", " "),), {"network"}),
     "own-root": (
@@ -195,6 +219,26 @@ def test_without_a_defence_the_source_finds_something(
 ) -> None:
     placed = tuple(Edit(e.file, e.old, e.new.replace("{folder}", str(folder))) for e in edits)
     assert set(found(make_runner(folder, listener, *placed))) == expected
+
+
+def test_within_the_sandbox_the_worker_can_have_namespaces_of_its_own(folder: Path) -> None:
+    for name in ("root", "out", "tmp", "source"):
+        (folder / name).mkdir()
+    places = [part for name in ("root", "out", "tmp") for part in (f"--{name}", str(folder / name))]
+    system = [part for path in SYSTEM_PATHS if Path(path).exists() for part in ("--read", path)]
+    inner = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "true"]
+    command = [
+        str(PROJECT / ISOLATE),
+        *places,
+        *system,
+        "--read-as",
+        str(folder / "source"),
+        "/gate/source",
+        "--",
+        *inner,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # --- a machine without namespaces: less is kept apart, but the step's own process holds nothing to find -------------

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pytest plugin: let coremltools' tests take this machine for a Mac whose Core ML is `gate.mil`, and record what happens.
 
-Only `MLModel.predict` and `MLModel.make_state` are replaced. What a test asks of Apple's runtime beside them (compiled models,
-compute plans, benchmarks) stays as absent as it is. Each test gets its own seed, so that a result does not depend on which
+Only `_MLModelProxy` is replaced, through which `MLModel.predict` and `make_state` reach Apple's framework; coremltools' own
+checks before it stay. What a test asks of the framework beside that (compiled models, compute plans, benchmarks) is absent. Each test gets its own seed, so that a result does not depend on which
 tests ran before it.
 """
 
@@ -20,11 +20,13 @@ import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gate import mil
 from tests.conformance.results import Outcome, Result
 from tests.conformance.suite import MACOS_VERSION
 
@@ -176,29 +178,68 @@ def time_limit(seconds: int) -> Iterator[None]:
 # --- the Mac that this machine is taken for
 
 
-def answer_predict(recorder: Recorder) -> None:
-    """Replace `MLModel.predict` and `make_state` by the evaluator's, its errors by the framework's."""
+def install_framework(recorder: Recorder) -> None:
+    """Give coremltools our `_MLModelProxy`, the one class of Apple's that `MLModel` predicts with."""
     import coremltools
 
-    from gate import mil
+    class Proxy(Framework):
+        def __init__(self, path: str, compute_units: str, function: str, hints: object, asset: object) -> None:
+            super().__init__(Path(path), function or None, recorder)
 
-    def evaluator(model: Any) -> Any:
-        if "_gate_evaluator" not in vars(model):
-            model._gate_evaluator = mil.load(model, precision="declared")
-        return model._gate_evaluator
+    coremltools.models.model._MLModelProxy = Proxy
 
-    def predict(model: Any, data: Any, state: Any = None) -> Any:
-        observe(recorder.observed, model)
-        try:
-            return evaluator(model).predict(data, state)
-        except mil.MilError as error:
-            raise RuntimeError(f"Unable to compute the prediction using ML Program. {error}") from error
 
-    def make_state(model: Any) -> Any:
-        return evaluator(model).make_state()
+class Framework:
+    """What Core ML does for an `MLModel`, as far as `gate.mil` does it too."""
 
-    coremltools.models.MLModel.predict = predict
-    coremltools.models.MLModel.make_state = make_state
+    def __init__(self, path: Path, function: str | None, recorder: Recorder) -> None:
+        self.path = path
+        self.function = function
+        self.recorder = recorder
+
+    @staticmethod
+    def maximum_supported_specification_version() -> int:
+        import coremltools
+
+        return int(coremltools._SPECIFICATION_VERSION_IOS_18)
+
+    @cached_property
+    def evaluator(self) -> Any:
+        return mil.load(self.path, precision="declared", function=self.function)
+
+    @cached_property
+    def format(self) -> str:
+        """Name the model's format. coremltools removes the file of a neural network once it is handed over."""
+        from coremltools.models.utils import load_spec
+
+        return format_of(load_spec(str(self.path))) if self.path.exists() else "neuralNetwork"
+
+    def predict(self, data: Any, state: Any) -> Any:
+        observed = self.recorder.observed
+        observed.reached += 1
+        observed.formats.add(self.format)
+        with framework_errors():
+            observed.ops.update(op.type for op in self.evaluator.function.body.walk())
+            return self.evaluator.predict(data, state)
+
+    def batchPredict(self, data: list[Any]) -> Any:
+        return self.predict(data, None)
+
+    def get_compiled_model_path(self) -> str:
+        raise NotImplementedError("only Apple's framework compiles models")
+
+    def newState(self) -> Any:
+        with framework_errors():
+            return self.evaluator.make_state()
+
+
+@contextmanager
+def framework_errors() -> Iterator[None]:
+    """Raise what Core ML raises."""
+    try:
+        yield
+    except mil.MilError as error:
+        raise RuntimeError(f"Unable to compute the prediction using ML Program. {error}") from error
 
 
 def notice_impossible_tolerances(recorder: Recorder) -> None:
@@ -221,13 +262,6 @@ def notice_impossible_tolerances(recorder: Recorder) -> None:
             raise
 
     np.testing.assert_allclose = assert_allclose
-
-
-def observe(observed: Observed, model: Any) -> None:
-    observed.reached += 1
-    observed.formats.add(format_of(model._spec))
-    if model._mil_program is not None:
-        observed.ops.update(op.op_type for f in model._mil_program.functions.values() for op in f.operations)
 
 
 def format_of(spec: Any) -> str:
@@ -282,11 +316,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     recorder = Recorder(json.loads(Path(config.getoption("--conformance-plan")).read_text()))
+    declare_torchvision_operators()  # before coremltools looks for it
     quiet()
     pretend_macos()
-    declare_torchvision_operators()
     if "list_to" not in recorder.plan:
-        answer_predict(recorder)
+        install_framework(recorder)
         notice_impossible_tolerances(recorder)
     config.pluginmanager.register(recorder)
 

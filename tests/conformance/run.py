@@ -33,7 +33,7 @@ from tests.conformance.results import Outcome, Result, read, summarize
 from tests.conformance.suite import ENVIRONMENT, site_packages, test_paths
 
 REPOSITORY = Path(__file__).parents[2]
-TESTS_PER_CHILD = 4000  # coremltools and torch keep memory from test to test
+TESTS_PER_CHILD = 2500  # coremltools and torch keep memory from test to test
 SILENCE = SECONDS_PER_TEST + 120
 
 
@@ -171,7 +171,6 @@ def start(folder: Folder, plan: dict[str, Any], *extra: str) -> subprocess.Popen
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), inherited])),
         "TMPDIR": str(scratch),
-        "TQDM_DISABLE": "1",
     }
     settings = [
         "-p",

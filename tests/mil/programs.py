@@ -12,7 +12,7 @@ from torch import Tensor
 from gate.mil import ops as ops  # registers the kernels
 from gate.mil.compiler import compile_function
 from gate.mil.constants import Constants
-from gate.mil.evaluator import Run
+from gate.mil.evaluator import Observe, Run
 from gate.mil.numerics import Precision, Rounding
 from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Value
 
@@ -33,6 +33,7 @@ def run_op(
     opset: str = "CoreML8",
     precision: Precision = Precision.DECLARED,
     declared: tuple[str, ...] = (),
+    observe: Observe | None = None,
 ) -> tuple[Any, ...]:
     """Run one op; arrays are computed values, Python numbers and lists of them are constants."""
     values: dict[Value, Tensor] = {}
@@ -48,7 +49,7 @@ def run_op(
     slots = list(plan.presets)
     for slot, x in zip(plan.body.inputs, values.values(), strict=True):
         slots[slot] = x
-    run = Run(plan, slots, torch.Generator().manual_seed(0))
+    run = Run(plan, slots, torch.Generator().manual_seed(0), observe)
     run.steps(plan.body.steps)
     return tuple(slots[slot] for slot in plan.body.outputs)
 

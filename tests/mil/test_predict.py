@@ -75,16 +75,16 @@ def test_a_wrong_input_is_named(inputs: Any, message: str) -> None:
         gate.mil.load(fixed()).predict(inputs)
 
 
-@pytest.mark.parametrize(("ids", "message"), [([[1.5]], "fractions"), ([[2**40]], "do not fit int32")])
-def test_integers_are_not_silently_changed(ids: Any, message: str) -> None:
-    with pytest.raises(BadInput, match=f"'i'.*{message}"):
-        gate.mil.load(mixed()).predict({**mixed_inputs(), "i": np.array(ids)})
+@pytest.mark.parametrize("ids", [2**40, np.inf, np.nan])
+def test_integers_that_do_not_fit_are_refused(ids: Any) -> None:
+    with pytest.raises(BadInput, match="'i'.*do not fit int32"):
+        gate.mil.load(mixed()).predict({**mixed_inputs(), "i": np.array([[ids]])})
 
 
-def test_whole_floats_and_other_widths_pass_for_integers() -> None:
+def test_floats_lose_their_fraction_and_other_widths_pass_for_integers() -> None:
     evaluator = gate.mil.load(mixed())
     wanted = evaluator.predict(mixed_inputs())
-    for ids in (np.array([[7.0]]), np.array([[7]], np.int64), torch.tensor([[7]])):
+    for ids in (np.array([[7.0]]), np.array([[7.9]]), np.array([[7]], np.int64), torch.tensor([[7]])):
         np.testing.assert_equal(evaluator.predict({**mixed_inputs(), "i": ids}), wanted)
 
 
@@ -93,7 +93,7 @@ def test_a_range_of_shapes_is_checked() -> None:
     for height in (2, 6):
         (y,) = evaluator.predict({"x": np.ones((1, 3, height, 4))}).values()
         assert y.shape == (1, 3, height, 4)
-    with pytest.raises(BadInput, match=r"\(1, 3, 2…6, 4\) expected"):
+    with pytest.raises(BadInput, match=r"'x': Size \(7\) of dimension \(2\) is not in allowed range \(2..6\)"):
         evaluator.predict({"x": np.ones((1, 3, 7, 4))})
 
 
@@ -101,7 +101,9 @@ def test_enumerated_shapes_are_checked() -> None:
     evaluator = gate.mil.load(affine(ct.EnumeratedShapes([(1, 3, 4, 4), (1, 3, 8, 8)])))
     (y,) = evaluator.predict({"x": np.ones((1, 3, 8, 8))}).values()
     assert y.shape == (1, 3, 8, 8)
-    with pytest.raises(BadInput, match=r"\(1, 3, 4, 4\) or \(1, 3, 8, 8\) expected"):
+    with pytest.raises(
+        BadInput, match=r"\(1 x 3 x 4 x 8\) was not in enumerated set .*: \(1, 3, 4, 4\) or \(1, 3, 8, 8\)"
+    ):
         evaluator.predict({"x": np.ones((1, 3, 4, 8))})
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,26 +17,26 @@ def clamped_relu(x: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.clamp(torch.where(x >= 0, x, x * alpha), max=beta)
 
 
-@kernel()
+@kernel(fresh=True)
 def elu(x: Tensor, alpha: float) -> Tensor:
     return F.elu(x, alpha)
 
 
-@kernel()
+@kernel(fresh=True)
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     if mode == "TANH_APPROXIMATION":
         return F.gelu(x, approximate="tanh")
     return x * torch.sigmoid(1.702 * x) if mode == "SIGMOID_APPROXIMATION" else F.gelu(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def leaky_relu(x: Tensor, alpha: float) -> Tensor:
     return F.leaky_relu(x, alpha)
 
 
-@kernel()
+@kernel(fresh=True)
 def linear_activation(x: Tensor, alpha: float, beta: float = 0.0) -> Tensor:
-    return x * alpha + beta
+    return torch.add(torch.tensor(beta), x, alpha=alpha)
 
 
 @kernel()
@@ -59,25 +60,25 @@ def scaled_tanh(x: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
     return alpha * torch.tanh(beta * x)
 
 
-@kernel()
+@kernel(fresh=True)
 def sigmoid(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def sigmoid_hard(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
-    return torch.clamp(alpha * x + beta, 0, 1)
+    return torch.add(torch.tensor(beta), x, alpha=alpha).clamp_(0, 1)
 
 
-@kernel()
+@kernel(fresh=True)
 def silu(x: Tensor) -> Tensor:
     return F.silu(x)
 
 
 @kernel()
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), in the form that does not overflow."""
-    return torch.logaddexp(x, x.new_zeros(()))
+    """log(1 + exp(x)), which is x above 20 to within float32."""
+    return F.softplus(x, threshold=20)
 
 
 @kernel()
@@ -86,7 +87,7 @@ def softplus_parametric(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     return _channels(alpha, x) * softplus(_channels(beta, x) * x)
 
 
-@kernel()
+@kernel(fresh=True)
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     return torch.softmax(x, axis)
 
@@ -96,10 +97,10 @@ def softsign(x: Tensor) -> Tensor:
     return x / (1 + x.abs())
 
 
-@kernel()
+@kernel(fresh=True)
 def thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x ≥ alpha, else 0."""
-    return torch.where(x >= alpha, x, torch.zeros_like(x))
+    return F.threshold(x, float(np.nextafter(np.float32(alpha), np.float32("-inf"))), 0.0)
 
 
 def _channels(parameter: Tensor, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def pad_spatial(x: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -
     return F.pad(x, flat, value=value) if any(flat) else x
 
 
-@kernel()
+@kernel(fresh=True)
 def conv(
     x: Tensor,
     weight: Tensor,

@@ -9,7 +9,7 @@ from torch import Tensor
 from gate.mil.ops.registry import kernel
 
 
-@kernel()
+@kernel(fresh=True)
 def add(x: Tensor, y: Tensor) -> Tensor:
     return x + y
 
@@ -76,7 +76,7 @@ def mod(x: Tensor, y: Tensor) -> Tensor:
     return torch.remainder(x, y if y.is_floating_point() else _nonzero(y))
 
 
-@kernel()
+@kernel(fresh=True)
 def mul(x: Tensor, y: Tensor) -> Tensor:
     return x * y
 
@@ -86,18 +86,18 @@ def not_equal(x: Tensor, y: Tensor) -> Tensor:
     return x != y
 
 
-@kernel()
+@kernel(fresh=True)
 def pow(x: Tensor, y: Tensor) -> Tensor:
     return torch.pow(x, y)
 
 
-@kernel()
+@kernel(fresh=True)
 def real_div(x: Tensor, y: Tensor) -> Tensor:
     """Quotient; of integers, truncated toward zero."""
     return x / y if x.is_floating_point() else torch.div(x, _nonzero(y), rounding_mode="trunc")
 
 
-@kernel()
+@kernel(fresh=True)
 def sub(x: Tensor, y: Tensor) -> Tensor:
     return x - y
 

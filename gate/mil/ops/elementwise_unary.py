@@ -45,7 +45,7 @@ def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.clamp(x, alpha, beta)
 
 
-@kernel()
+@kernel(fresh=True)
 def cos(x: Tensor) -> Tensor:
     return torch.cos(x)
 
@@ -55,12 +55,12 @@ def cosh(x: Tensor) -> Tensor:
     return torch.cosh(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def erf(x: Tensor) -> Tensor:
     return torch.erf(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def exp(x: Tensor) -> Tensor:
     return torch.exp(x)
 
@@ -75,13 +75,13 @@ def floor(x: Tensor) -> Tensor:
     return torch.floor(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def inverse(x: Tensor, epsilon: float = 1e-4) -> Tensor:
     """1 / (x + epsilon)."""
     return torch.reciprocal(x + epsilon)
 
 
-@kernel()
+@kernel(fresh=True)
 def log(x: Tensor, epsilon: float = 1e-45) -> Tensor:
     """Natural logarithm of x + epsilon."""
     return torch.log(x + epsilon)
@@ -98,7 +98,7 @@ def round(x: Tensor) -> Tensor:
     return torch.round(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
     """1 / √(x + epsilon)."""
     return torch.rsqrt(x + epsilon)
@@ -109,7 +109,7 @@ def sign(x: Tensor) -> Tensor:
     return torch.sign(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def sin(x: Tensor) -> Tensor:
     return torch.sin(x)
 
@@ -119,12 +119,12 @@ def sinh(x: Tensor) -> Tensor:
     return torch.sinh(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def sqrt(x: Tensor) -> Tensor:
     return torch.sqrt(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def square(x: Tensor) -> Tensor:
     return x * x
 
@@ -134,7 +134,7 @@ def tan(x: Tensor) -> Tensor:
     return torch.tan(x)
 
 
-@kernel()
+@kernel(fresh=True)
 def tanh(x: Tensor) -> Tensor:
     return torch.tanh(x)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from gate.mil.ops.registry import Tensors, kernel
 
 
-@kernel()
+@kernel(fresh=True)
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x · weightᵀ + bias, with `weight (out, in)`."""
     if not x.is_floating_point():

@@ -10,7 +10,7 @@ from torch import Tensor
 from gate.mil.ops.registry import Ints, kernel
 
 
-@kernel()
+@kernel(fresh=True)
 def batch_norm(
     x: Tensor,
     mean: Tensor,
@@ -22,14 +22,14 @@ def batch_norm(
     return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
 
 
-@kernel()
+@kernel(fresh=True)
 def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
     """Normalise over the spatial axes of `x (n, c, *spatial)`."""
     axes = list(range(2, x.dim()))
     return _affine(_standardise(x, axes, epsilon), gamma, beta, [1])
 
 
-@kernel()
+@kernel(fresh=True)
 def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     """Divide by the length over the last three axes."""
     return x * torch.rsqrt(torch.sum(x * x, (-3, -2, -1), keepdim=True) + epsilon)

@@ -48,7 +48,7 @@ def reduce_max(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> 
     return torch.amax(x, _axes(x, axes), keep_dims)
 
 
-@kernel()
+@kernel(fresh=True)
 def reduce_mean(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     """Mean; of integers, truncated toward zero."""
     if x.is_floating_point():
@@ -68,11 +68,11 @@ def reduce_prod(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) ->
     return x
 
 
-@kernel()
+@kernel(fresh=True)
 def reduce_sum(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     return torch.sum(x, _axes(x, axes), keep_dims)
 
 
-@kernel()
+@kernel(fresh=True)
 def reduce_sum_square(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
     return torch.sum(x * x, _axes(x, axes), keep_dims)

@@ -26,6 +26,7 @@ settles the result into the declared dtype (`numerics.py`), and checks its shape
 change an argument. Return float32, int32, int64 or bool, whatever comes naturally.
 
 `@kernel(exact=True)` marks ops that move values or pick among them, so that nothing needs rounding.
+`@kernel(fresh=True)` promises that the result is always new memory, never a view or an argument, so that it is rounded in place.
 `@kernel("name")` serves a name that Python can't spell or another opset: `@kernel("constexpr_lut_to_dense", since="CoreML8")`
 replaces the older one from iOS18 on. `batch=False` says that `torch.vmap` must not see it: samples run one by one.
 Adding a kernel touches two files: its family module, and a row in `tests/mil/op_cases.py`.
@@ -86,6 +87,7 @@ class Kernel:
     exact: bool
     batch: bool
     since: str
+    fresh: bool = False
 
 
 KERNELS: dict[str, list[Kernel]] = {}
@@ -94,7 +96,7 @@ ACCUMULATE16: dict[str, Kernel] = {}  # sums that run in half (narrow.py)
 
 
 def kernel(
-    *types: str, exact: bool = False, batch: bool = True, since: str = OPSETS[0]
+    *types: str, exact: bool = False, fresh: bool = False, batch: bool = True, since: str = OPSETS[0]
 ) -> Callable[[Function], Function]:
     """Register a function for the op types given, or for the type of its own name."""
 
@@ -102,7 +104,7 @@ def kernel(
         parameters = {n: _annotation(p) for n, p in inspect.signature(function).parameters.items()}
         context = next((n for n, a in parameters.items() if a == "Context"), None)
         mil = {n: a for n, a in parameters.items() if a != "Context"}
-        entry = Kernel(function, mil, context, exact, batch, since)
+        entry = Kernel(function, mil, context, exact, batch, since, fresh)
         for name in types or (function.__name__.rstrip("_"),):
             versions = KERNELS.setdefault(name, [])
             versions.append(entry)

@@ -53,9 +53,10 @@ def squeeze(x: Tensor, axes: Ints | None = None) -> Tensor:
 
 @kernel(exact=True)
 def reshape(x: Tensor, shape: Ints) -> Tensor:
-    """Reshape; 0 keeps a size, -1 takes the rest."""
-    if 0 in shape and x.numel() and len(shape) == x.dim():
-        shape = [x.shape[i] if n == 0 else n for i, n in enumerate(shape)]
+    """Reshape; -1 takes the rest, and 0 the size of x as far from the last axis (1 beyond its first)."""
+    if 0 in shape and x.numel():
+        sizes = [1] * (len(shape) - x.dim()) + list(x.shape[-len(shape) :])
+        shape = [size if n == 0 else n for n, size in zip(shape, sizes, strict=True)]
     return x.reshape(shape)
 
 
@@ -163,9 +164,13 @@ def slice_update(
 ) -> Tensor:
     """Replace what `slice_by_index` would read."""
     bounds = _bounds(list(x.shape), begin, end, stride, begin_mask, end_mask, squeeze_mask)
+    part = update.reshape([count for _, count, _ in bounds]).to(x.dtype)
+    if all(step > 0 for _, _, step in bounds):
+        out = x.clone()
+        out[tuple(slice(first, first + count * step, step) for first, count, step in bounds)] = part
+        return out
     places = [first + step * torch.arange(count) for first, count, step in bounds]
-    grid = torch.meshgrid(*places, indexing="ij")
-    return x.index_put(tuple(grid), update.reshape([count for _, count, _ in bounds]).to(x.dtype))
+    return x.index_put(tuple(torch.meshgrid(*places, indexing="ij")), part)
 
 
 @kernel(exact=True)
