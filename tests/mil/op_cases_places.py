@@ -109,7 +109,7 @@ def sampled(at: list[list[float]], expected: list[float], sampling: str, padding
 
 
 def turned(matrix: list[float], expected: object, note: str) -> Row:
-    sizes = {"x": PIXELS, "transform_matrix": a([matrix]), "output_height": 2, "output_width": 2}
+    sizes = {"x": PIXELS, "transform_matrix": np.array([matrix], np.float32), "output_height": 2, "output_width": 2}
     modes = {"sampling_mode": "bilinear", "padding_mode": "constant", "padding_value": 0.0}
     where = {"coordinates_mode": "normalized_minus_one_to_one", "align_corners": True}
     return Row("affine", {**sizes, **modes, **where}, [[expected]], note=note)

@@ -48,7 +48,7 @@ def doubled_until_100(x: Any) -> Any:
 
 def running(x: Any) -> Any:
     """Collect x, 2x, 4x in a list that starts too short."""
-    index, ls, value = mb.while_loop(
+    _, ls, _ = mb.while_loop(
         _cond=lambda i, ls, v: mb.less(x=i, y=3),
         _body=lambda i, ls, v: (mb.add(x=i, y=1), mb.list_write(ls=ls, index=i, value=v), mb.add(x=v, y=v)),
         loop_vars=(0, mb.make_list(init_length=1, elem_shape=(1,)), x),
