@@ -328,9 +328,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--conformance-plan", required=True, help="JSON: which tests, where to write")
 
 
+def pytest_load_initial_conftests() -> None:
+    """Act before coremltools' own conftest imports coremltools, which looks for torchvision at once."""
+    declare_torchvision_operators()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     recorder = Recorder(json.loads(Path(config.getoption("--conformance-plan")).read_text()))
-    declare_torchvision_operators()  # before coremltools looks for it
     quiet()
     pretend_macos()
     if "list_to" not in recorder.plan:

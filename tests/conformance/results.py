@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tests.conformance.known import why
 from tests.conformance.suite import group_of
 
 
@@ -68,7 +69,7 @@ def read(path: Path) -> dict[str, Result]:
 def summarize(results: Iterable[Result]) -> dict[str, Any]:
     """Add up results per group, and list the failures that count."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
-    failures = []
+    failures: list[dict[str, str | None]] = []
     for result in results:
         counts = groups[group_of(result.id)]
         counts["ran"] += 1
@@ -81,12 +82,14 @@ def summarize(results: Iterable[Result]) -> dict[str, Any]:
         counts["reached"] += result.counts
         counts["passed"] += result.counts and result.outcome is Outcome.PASSED
         if result.counts and result.outcome is not Outcome.PASSED:
-            failures.append({"id": result.id, "outcome": str(result.outcome), "reason": result.reason})
+            failures.append(
+                {"id": result.id, "outcome": str(result.outcome), "reason": result.reason, "why": why(result.id)}
+            )
     totals = sum(groups.values(), Counter())
     return {
         "totals": with_share(totals),
         "groups": {name: with_share(groups[name]) for name in sorted(groups)},
-        "failures": sorted(failures, key=lambda failure: failure["id"]),
+        "failures": sorted(failures, key=lambda failure: str(failure["id"])),
     }
 
 
