@@ -9,7 +9,7 @@ Data without labels: the reference's answer is the label, and the check is calle
 words in docs/statistics.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gate import metrics, regressions, stats
+from gate.baseline import Baseline
 from gate.bench import Bench, stacked
 from gate.checks.base import Check, Subject, not_run
 from gate.comparison import Comparison, Level, Limit, compare, level
 from gate.config import AccuracyBudget
 from gate.data import Batch, Dataset, from_items
-from gate.errors import ConfigError
-from gate.evidence import Evidence, Stop, measure, read_per_item, write_per_item
+from gate.errors import ConfigError, UsageError
+from gate.evidence import Evidence, Recorded, Stop, measure, read_per_item, recorded, write_per_item
+from gate.files import sha256_file
 from gate.metrics import Kind, Metric, distances
 from gate.quantity import ChangeKind, percent, points
 from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
@@ -406,19 +408,30 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         why = "A finished package that ships as it is has nothing to be compared with; name a reference or a data set."
         return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     dataset = bench.dataset or unlabelled(bench)
+    metric = metrics.load(entry.metric) if dataset.labels is not None else metrics.load(None)
+    earlier, missing = _earlier(subject, dataset, metric)
     session = engine.load(subject.candidate.package.path)
     evidence = measure(
         lambda batch: stacked(session.predict(bench.inputs(batch))),
-        {"source": source},
+        {"source": source, **earlier},
         dataset,
-        metrics.load(entry.metric) if dataset.labels is not None else metrics.load(None),
+        metric,
         budget,
         seed=entry.splits.seed,
         same=_same(subject),
     )
     if evidence.n:
-        write_per_item(subject.out / "per_item" / f"{entry.name}-{subject.candidate.policy.name}.jsonl", evidence)
-    return (*judge(evidence, budget, engine.environment), *_missing(subject))
+        write_per_item(subject.out / per_item_file(entry.name, subject.candidate.policy.name), evidence)
+    unanswered = (
+        not_run(CheckName.ACCURACY, why, environment=engine.environment).model_copy(update={"against": name})
+        for name, why in missing.items()
+    )
+    return (*judge(evidence, budget, engine.environment), *unanswered)
+
+
+def per_item_file(model: str, policy: str) -> str:
+    """Where the answers item by item are, below the output folder."""
+    return f"per_item/{model}-{policy}.jsonl"
 
 
 def _source_rows(subject: Subject) -> Callable[[Batch], Any] | None:
@@ -436,18 +449,34 @@ def unlabelled(bench: Bench) -> Dataset:
     """The bench's samples of the example's shape, as a data set without labels."""
     shapes = {name: array.shape for name, array in bench.example.items()}
     samples = [s for s in bench.samples if {name: array.shape for name, array in s.items()} == shapes]
-    inputs = {name: np.stack([sample[name] for sample in samples]) for name in bench.example}
-    return from_items(
-        "the bench",
-        [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)],
-        [None] * len(samples),
-        {},
-    )
+    return from_items("the bench", samples, [None] * len(samples), {})
 
 
-def _earlier(subject: Subject) -> list[str]:
+def _earlier(subject: Subject, dataset: Dataset, metric: Metric) -> tuple[dict[str, Recorded], dict[str, str]]:
+    """Return the yardsticks that an earlier report brings, and why each other one that was asked for is missing."""
     budget = subject.entry.budgets.accuracy
-    return [name for name in budget.against if name != "source"] if budget else []
+    asked = [name for name in (budget.against if budget else ()) if name != "source" and name not in _same(subject)]
+    found: dict[str, Recorded] = {}
+    missing = {name: f"No report of {YARDSTICKS[name]} was given." for name in asked}
+    if "base" in asked and subject.baseline is not None:
+        try:
+            found["base"] = recorded(_baseline_answers(subject, subject.baseline), dataset, metric)
+            del missing["base"]
+        except UsageError as error:
+            missing["base"] = str(error)
+    return found, missing
+
+
+def _baseline_answers(subject: Subject, baseline: Baseline) -> Evidence:
+    """Read the baseline's answers item by item, if they are the ones that its report vouches for."""
+    name = subject.entry.name
+    model = next((m for m in baseline.report.models if m.name == name), None)
+    if model is None or model.data is None:
+        raise UsageError(f"The baseline knows no data of {name}.")
+    path = baseline.folder / per_item_file(name, model.shipped.policy)
+    if not path.is_file() or sha256_file(path) != model.data.per_item:
+        raise UsageError(f"The baseline's answers item by item ({path.name}) are missing, or not those of its report.")
+    return read_per_item(path)
 
 
 def _same(subject: Subject) -> frozenset[str]:
@@ -455,16 +484,7 @@ def _same(subject: Subject) -> frozenset[str]:
     shipped = subject.baseline.shipped(subject.entry.name) if subject.baseline else None
     digest = subject.candidate.package.digest
     equal = shipped is not None and digest is not None and shipped.package_digest == digest
-    return frozenset(_earlier(subject)) if equal else frozenset()
-
-
-def _missing(subject: Subject) -> Iterator[Result]:
-    """Say of each earlier yardstick that was asked for why it gave no row."""
-    for name in set(_earlier(subject)) - _same(subject):
-        why = f"This version cannot pair items with {YARDSTICKS[name]}; only an unchanged package is recognised."
-        yield not_run(CheckName.ACCURACY, why, environment=subject.engine.environment).model_copy(
-            update={"against": name}
-        )
+    return frozenset({"base"}) if equal else frozenset()
 
 
 CHECK = Check(CheckName.ACCURACY, "Are the answers as good?", _answer)
