@@ -457,7 +457,7 @@ def _earlier(subject: Subject, dataset: Dataset, metric: Metric) -> tuple[dict[s
     budget = subject.entry.budgets.accuracy
     asked = [name for name in (budget.against if budget else ()) if name != "source" and name not in _same(subject)]
     found: dict[str, Recorded] = {}
-    missing = {name: f"No report of {YARDSTICKS[name]} was given." for name in asked}
+    missing: dict[str, str] = {name: f"No report of {YARDSTICKS[name]} was given." for name in asked}
     if "base" in asked and subject.baseline is not None:
         try:
             found["base"] = recorded(_baseline_answers(subject, subject.baseline), dataset, metric)
