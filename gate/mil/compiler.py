@@ -21,6 +21,7 @@ from gate.mil.numerics import Precision, Rounding
 from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
 from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
 
+LABELS = ("string", "int64")  # what `classify` returns is no tensor
 Settle = Callable[[Any], tuple[Any, ...]]
 Convert = Callable[[Any], Any]
 Read = tuple[str, int | tuple[int, ...], Convert | None]
@@ -221,7 +222,7 @@ def _several(op: Op, settles: tuple[Convert | None, ...], types: tuple[Type, ...
 
 
 def _settle(kind: Type, rounding: Rounding, exact: bool, fresh: bool = False) -> Convert | None:
-    if not isinstance(kind, TensorType) or kind.dtype == "string":
+    if not isinstance(kind, TensorType) or kind.dtype in LABELS:
         return None
     return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, rounding, fresh)
 
