@@ -50,6 +50,7 @@ class Cure:
     """A set that does: converted and judged."""
 
     keep_float32: tuple[str, ...]
+    groups: tuple[Group, ...]
     ops: int
     minimal: bool
     package: Path
@@ -154,6 +155,7 @@ def _ops(groups: Sequence[Group]) -> int:
 def _cure(plan: Plan, patterns: tuple[str, ...], before: Path, after: Path, conversions: int) -> Cure:
     return Cure(
         keep_float32=patterns,
+        groups=plan.groups,
         ops=_ops(plan.groups),
         minimal=plan.minimal,
         package=after,
