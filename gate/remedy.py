@@ -5,7 +5,7 @@ Does what the float16 check does, and then converts again with the ops that it f
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,13 +169,9 @@ def policy_fragment(patterns: Sequence[str]) -> str:
 
 def coremltools_call(cure: "Cure") -> str:
     """Write the same for a converter script: by the names that the ops have during conversion."""
-    names = ", ".join(repr(name) for name in _names(cure))
+    names = ", ".join(map(repr, cure.names))
     return (
         f"kept = {{{names}}}\n"
         "ct.convert(..., compute_precision=ct.transform.FP16ComputePrecision(\n"
         "    op_selector=lambda op: not any(v.name in kept for v in op.outputs)))"
     )
-
-
-def _names(cure: "Cure") -> Iterator[str]:
-    yield from (place.name for group in cure.groups for place in group.places)

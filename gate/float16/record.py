@@ -30,11 +30,13 @@ class CulpritRecord(Record):
 class CureRecord(Record):
     """The least that has to stay in float32: converted again and judged."""
 
-    keep_float32: tuple[Text, ...] = Field(description="patterns for gate.yml or a policy: LAYER, or LAYER/OP")
+    keep_float32: tuple[Text, ...] = Field(
+        description="patterns for gate.yml or a policy: LAYER, LAYER/OP or LAYER/OP:NUMBER"
+    )
     policy: Text = Field(description="the policy fragment, YAML")
     call: Text = Field(description="the same as a coremltools call")
     ops: int = Field(ge=0, description="ops of the float32 program that are kept")
-    minimal: bool = Field(description="whether every smaller set of groups was tried")
+    minimal: bool = Field(description="whether every smaller set of the candidates was tried")
     conversions: int = Field(ge=1, description="conversions that it took")
     bytes_before: int = Field(ge=0, description="package size in float16 throughout")
     bytes_after: int = Field(ge=0, description="package size with the cure")
