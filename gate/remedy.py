@@ -29,16 +29,21 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 
-def command(config: Path, model: str, *, engine: str = "mil", progress: Progress = lambda text: None) -> Float16Record:
+def command(
+    config: Path, model: str | None = None, *, engine: str = "mil", progress: Progress = lambda text: None
+) -> Float16Record:
     """Blame and cure one model entry of a configuration."""
-    plan = make_plan(Options(config=config, out=Path("gate-out"), models=(model,), engine=engine))
-    policy = next((p for p in plan.policies[model] if p.precision is not Precision.FLOAT32), None)
+    options = Options(config=config, out=Path("gate-out"), models=(model,) if model else (), engine=engine)
+    plan = make_plan(options)
+    if len(plan.entries) != 1:
+        raise UsageError(f"--model: {config} has {', '.join(entry.name for entry in plan.entries)}; name one of them")
+    entry = plan.entries[0]
+    policies = plan.policies[entry.name]
+    policy = next((p for p in policies if p.precision is not Precision.FLOAT32), None)
     if policy is None:
-        raise UsageError(
-            f"model {model!r} ships {plan.policies[model][0].name}, which computes in float32: nothing to find"
-        )
+        raise UsageError(f"model {entry.name!r}: policy {policies[0].name} computes in float32, so nothing can be lost")
     with tempfile.TemporaryDirectory(prefix="gate-float16-") as folder:
-        return _examine_entry(plan, plan.entries[0], policy, Path(folder).resolve(), progress)
+        return _examine_entry(plan, entry, policy, Path(folder).resolve(), progress)
 
 
 def _examine_entry(plan: Plan, entry: ModelEntry, policy: Policy, work: Path, progress: Progress) -> Float16Record:

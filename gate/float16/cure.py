@@ -71,7 +71,7 @@ def find_cure(
 def _plans(trials: Trials, blame: Blame, namer: "Namer", limit: float) -> Iterator[Plan]:
     """Yield sets that pass in trials, the smallest first; at last all candidates with their likes."""
     places = candidates(blame, trials)
-    search = _Search(trials, limit)
+    search = _Search(trials, blame, limit)
     if len(places) <= EXHAUSTIVE:
         found = search.every(places)
     else:
@@ -123,10 +123,10 @@ class Namer:
 
 
 class _Search:
-    def __init__(self, trials: Trials, limit: float) -> None:
+    def __init__(self, trials: Trials, blame: Blame, limit: float) -> None:
         self.trials = trials
         self.limit = limit
-        self.ops = tuple(place for place in trials.places if place.index >= 0)
+        self.ops = tuple(place for place in blame.places if place.index >= 0)  # without what stays in float32 anyway
 
     def passes(self, kept: Iterable[Place]) -> bool:
         """Everything in half but these."""
