@@ -145,6 +145,21 @@ def _require_file(path: Path, where: str) -> None:
         raise UsageError(f"dataset {where}: found a Git LFS pointer, not the data; fetch it with git lfs pull")
 
 
+def from_items(
+    where: str, inputs: Sequence[Mapping[str, Array]], labels: Sequence[Any], side: Mapping[str, Sequence[str]]
+) -> Dataset:
+    """Make a data set of items one by one; labels that are all None mean that there are none."""
+    if not inputs:
+        raise UsageError(f"dataset {where}: no items")
+    columns = {name: _column([item[name] for item in inputs], name, where) for name in inputs[0]}
+    extra = {name: np.array(values) for name, values in side.items() if values}
+    if any(label is not None for label in labels):
+        extra["label"] = _padded(
+            [label.tolist() if isinstance(label, np.ndarray) else label for label in labels], where
+        )
+    return _assemble(where, columns, extra)
+
+
 # --- .npz --------------------------------------------------------------------------------------------------------------
 
 

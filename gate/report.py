@@ -136,6 +136,8 @@ class Series(Record):
     x: tuple[FiniteFloat | Text, ...] = Field(max_length=100_000, description="positions or labels")
     y: tuple[FiniteFloat | None, ...] = Field(max_length=100_000, description="values; null where there is none")
     unit: Unit = Field(description="unit of y")
+    x_name: Text = Field(default="", description="what x counts, for the axis")
+    x_unit: Unit | None = Field(default=None, description="unit of x, where x is numbers")
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:

@@ -9,7 +9,7 @@ Data without labels: the reference's answer is the label, and the check is calle
 words in docs/statistics.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gate import regressions, stats
+from gate import metrics, regressions, stats
+from gate.bench import Bench, stacked
+from gate.checks.base import Check, Subject, not_run
 from gate.comparison import Comparison, Level, Limit, compare, level
 from gate.config import AccuracyBudget
+from gate.data import Batch, Dataset, from_items
 from gate.errors import ConfigError
 from gate.evidence import Evidence, Stop, measure, read_per_item, write_per_item
 from gate.metrics import Kind, Metric, distances
@@ -389,3 +392,79 @@ def _more_items(flips: Flips, worth: float, limit: Limit) -> str:
         return f"the drop seen is exactly the margin, which no number of items can decide; {these}"
     further = max(int(np.ceil(needed * flips.n / worth)) - flips.n, 1)
     return f"about {further:,} further items would decide, if answers keep changing as they do here; {these}"
+
+
+# --- the question ------------------------------------------------------------------------------------------------------
+
+
+def _answer(subject: Subject) -> tuple[Result, ...]:
+    """Run candidate and yardsticks on the data set, or, where there is none, on the bench's own samples."""
+    bench, entry, engine = subject.bench, subject.entry, subject.engine
+    budget = entry.budgets.accuracy
+    source = _source_rows(subject)
+    if source is None:
+        why = "A finished package that ships as it is has nothing to be compared with; name a reference or a data set."
+        return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
+    dataset = bench.dataset or unlabelled(bench)
+    session = engine.load(subject.candidate.package.path)
+    evidence = measure(
+        lambda batch: stacked(session.predict(bench.inputs(batch))),
+        {"source": source},
+        dataset,
+        metrics.load(entry.metric) if dataset.labels is not None else metrics.load(None),
+        budget,
+        seed=entry.splits.seed,
+        same=_same(subject),
+    )
+    if evidence.n:
+        write_per_item(subject.out / "per_item" / f"{entry.name}-{subject.candidate.policy.name}.jsonl", evidence)
+    return (*judge(evidence, budget, engine.environment), *_missing(subject))
+
+
+def _source_rows(subject: Subject) -> Callable[[Batch], Any] | None:
+    """The reference's answers; for a compressed package without a reference, those of the package before compression."""
+    bench = subject.bench
+    if bench.references is not None:
+        return bench.reference_rows
+    if subject.compressed is None or subject.before is None:
+        return None
+    session = subject.engine.load(subject.before)
+    return lambda batch: stacked(session.predict(bench.inputs(batch)))
+
+
+def unlabelled(bench: Bench) -> Dataset:
+    """The bench's samples of the example's shape, as a data set without labels."""
+    shapes = {name: array.shape for name, array in bench.example.items()}
+    samples = [s for s in bench.samples if {name: array.shape for name, array in s.items()} == shapes]
+    inputs = {name: np.stack([sample[name] for sample in samples]) for name in bench.example}
+    return from_items(
+        "the bench",
+        [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)],
+        [None] * len(samples),
+        {},
+    )
+
+
+def _earlier(subject: Subject) -> list[str]:
+    budget = subject.entry.budgets.accuracy
+    return [name for name in budget.against if name != "source"] if budget else []
+
+
+def _same(subject: Subject) -> frozenset[str]:
+    """The earlier yardsticks whose package is this very package."""
+    shipped = subject.baseline.shipped(subject.entry.name) if subject.baseline else None
+    digest = subject.candidate.package.digest
+    equal = shipped is not None and digest is not None and shipped.package_digest == digest
+    return frozenset(_earlier(subject)) if equal else frozenset()
+
+
+def _missing(subject: Subject) -> Iterator[Result]:
+    """Say of each earlier yardstick that was asked for why it gave no row."""
+    for name in set(_earlier(subject)) - _same(subject):
+        why = f"This version cannot pair items with {YARDSTICKS[name]}; only an unchanged package is recognised."
+        yield not_run(CheckName.ACCURACY, why, environment=subject.engine.environment).model_copy(
+            update={"against": name}
+        )
+
+
+CHECK = Check(CheckName.ACCURACY, "Are the answers as good?", _answer)
