@@ -27,6 +27,8 @@ LAYERS = (
     {"prepare", "github", "render", "doctor"},
     {"entry"},
     {"checks"},
+    {"regressions"},
+    {"comparison"},
     {"conversion", "waivers"},
     {"compress", "candidate"},
     {"source", "baseline", "evidence"},

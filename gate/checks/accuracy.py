@@ -9,7 +9,7 @@ Data without labels: the reference's answer is the label, and the check is calle
 words in docs/statistics.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,24 @@ import numpy as np
 import numpy.typing as npt
 
 from gate import metrics, regressions, stats
-from gate.bench import Bench, stacked
+from gate.bench import Bench
 from gate.checks.base import Check, Subject, not_run
 from gate.comparison import Comparison, Level, Limit, compare, level
 from gate.config import AccuracyBudget
-from gate.data import Batch, Dataset, from_items
-from gate.errors import ConfigError
-from gate.evidence import Evidence, Stop, measure, read_per_item, write_per_item
-from gate.metrics import Kind, Metric, distances
+from gate.data import Dataset, from_items
+from gate.errors import ConfigError, UsageError
+from gate.evidence import (
+    Evidence,
+    Predict,
+    Recorded,
+    Stop,
+    measure,
+    read_per_item,
+    recorded,
+    write_per_item,
+)
+from gate.files import sha256_file
+from gate.metrics import Kind, Metric, batched, distances
 from gate.quantity import ChangeKind, percent, points
 from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 from gate.stats import Flips
@@ -399,72 +409,104 @@ def _more_items(flips: Flips, worth: float, limit: Limit) -> str:
 
 def _answer(subject: Subject) -> tuple[Result, ...]:
     """Run candidate and yardsticks on the data set, or, where there is none, on the bench's own samples."""
-    bench, entry, engine = subject.bench, subject.entry, subject.engine
-    budget = entry.budgets.accuracy
-    source = _source_rows(subject)
-    if source is None:
+    bench, entry = subject.bench, subject.entry
+    budget, source = entry.budgets.accuracy, _source_rows(subject)
+    metric = metrics.load(entry.metric, _class_names(subject), *((bench.own_metric,) if bench.own_metric else ()))
+    dataset = bench.dataset or unlabelled(bench)
+    earlier, refused = _earlier(subject, dataset, metric)
+    yardsticks = {**({"source": source} if source else {}), **earlier}
+    if not yardsticks and (budget is None or budget.at_least is None or dataset.labels is None):
         why = "A finished package that ships as it is has nothing to be compared with; name a reference or a data set."
         return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
-    dataset = bench.dataset or unlabelled(bench)
-    session = engine.load(subject.candidate.package.path)
-    evidence = measure(
-        lambda batch: stacked(session.predict(bench.inputs(batch))),
-        {"source": source},
-        dataset,
-        metrics.load(entry.metric) if dataset.labels is not None else metrics.load(None),
-        budget,
-        seed=entry.splits.seed,
-        same=_same(subject),
-    )
+    run = _predictor(subject, subject.candidate.package.path)
+    same = _same(subject)
+    evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
     if evidence.n:
-        write_per_item(subject.out / "per_item" / f"{entry.name}-{subject.candidate.policy.name}.jsonl", evidence)
-    return (*judge(evidence, budget, engine.environment), *_missing(subject))
+        write_per_item(per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
+    missing = [_not_paired(subject, name, why) for name, why in refused.items()]
+    return (*judge(evidence, budget, subject.engine.environment), *missing)
 
 
-def _source_rows(subject: Subject) -> Callable[[Batch], Any] | None:
+def per_item_path(out: Path, entry: str, policy: str) -> Path:
+    """Where the items of a candidate are written."""
+    return out / "per_item" / f"{entry}-{policy}.jsonl"
+
+
+def _class_names(subject: Subject) -> tuple[str, ...]:
+    """The names in the file of the one output that has classes; they translate labels that are names."""
+    files = [output.classes for output in subject.entry.outputs if output.classes]
+    if len(files) != 1:
+        return ()
+    lines = (subject.config.folder / files[0]).read_text(encoding="utf-8").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _predictor(subject: Subject, package: Path) -> Predict:
+    session = subject.engine.load(package)
+    return lambda batch: batched(session.predict(subject.bench.inputs(batch)))
+
+
+def _source_rows(subject: Subject) -> Predict | None:
     """The reference's answers; for a compressed package without a reference, those of the package before compression."""
-    bench = subject.bench
-    if bench.references is not None:
-        return bench.reference_rows
+    if subject.bench.references is not None:
+        return subject.bench.reference_rows
     if subject.compressed is None or subject.before is None:
         return None
-    session = subject.engine.load(subject.before)
-    return lambda batch: stacked(session.predict(bench.inputs(batch)))
+    return _predictor(subject, subject.before)
 
 
 def unlabelled(bench: Bench) -> Dataset:
     """The bench's samples of the example's shape, as a data set without labels."""
     shapes = {name: array.shape for name, array in bench.example.items()}
     samples = [s for s in bench.samples if {name: array.shape for name, array in s.items()} == shapes]
-    inputs = {name: np.stack([sample[name] for sample in samples]) for name in bench.example}
-    return from_items(
-        "the bench",
-        [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)],
-        [None] * len(samples),
-        {},
-    )
+    return from_items("the bench", samples, [None] * len(samples), {})
 
 
-def _earlier(subject: Subject) -> list[str]:
-    budget = subject.entry.budgets.accuracy
-    return [name for name in budget.against if name != "source"] if budget else []
+def _earlier(
+    subject: Subject, dataset: Dataset, metric: Metric
+) -> tuple[dict[str, Predict | Recorded], dict[str, str]]:
+    """Return the earlier yardsticks that were asked for, from the baseline's items, and why the others have no row."""
+    budget, same = subject.entry.budgets.accuracy, _same(subject)
+    names = [name for name in budget.against if name != "source"] if budget else []
+    found: dict[str, Predict | Recorded] = {}
+    refused: dict[str, str] = {}
+    for name in names:
+        if name in same:
+            continue
+        try:
+            found[name] = recorded(_baseline_items(subject), dataset, metric)
+        except UsageError as error:
+            refused[name] = f"nothing to compare with {_who(name)}: {error}"
+    return found, refused
+
+
+def _baseline_items(subject: Subject) -> Evidence:
+    """Read the baseline's items of this model entry; their digest must be the one in its report."""
+    baseline, entry = subject.baseline, subject.entry.name
+    model = next((m for m in baseline.report.models if m.name == entry), None) if baseline else None
+    if baseline is None or model is None:
+        raise UsageError("there is no baseline of this model entry")
+    path = per_item_path(baseline.folder, entry, model.shipped.policy)
+    if model.data is None or model.data.per_item is None or not path.is_file():
+        raise UsageError("the baseline brings no per-item values")
+    if sha256_file(path) != model.data.per_item:
+        raise UsageError(f"{path.name} is not the file that the baseline's report names; its digest differs")
+    return read_per_item(path)
 
 
 def _same(subject: Subject) -> frozenset[str]:
     """The earlier yardsticks whose package is this very package."""
+    budget = subject.entry.budgets.accuracy
     shipped = subject.baseline.shipped(subject.entry.name) if subject.baseline else None
     digest = subject.candidate.package.digest
-    equal = shipped is not None and digest is not None and shipped.package_digest == digest
-    return frozenset(_earlier(subject)) if equal else frozenset()
+    if budget is None or shipped is None or digest is None or shipped.package_digest != digest:
+        return frozenset()
+    return frozenset(name for name in budget.against if name != "source")
 
 
-def _missing(subject: Subject) -> Iterator[Result]:
-    """Say of each earlier yardstick that was asked for why it gave no row."""
-    for name in set(_earlier(subject)) - _same(subject):
-        why = f"This version cannot pair items with {YARDSTICKS[name]}; only an unchanged package is recognised."
-        yield not_run(CheckName.ACCURACY, why, environment=subject.engine.environment).model_copy(
-            update={"against": name}
-        )
+def _not_paired(subject: Subject, name: str, why: str) -> Result:
+    row = not_run(CheckName.ACCURACY, why, environment=subject.engine.environment)
+    return row.model_copy(update={"against": name})
 
 
 CHECK = Check(CheckName.ACCURACY, "Are the answers as good?", _answer)

@@ -12,8 +12,8 @@ from gate import data
 from gate.checks import accuracy
 from gate.config import AccuracyBudget, MetricChoice
 from gate.errors import ConfigError, UsageError
-from gate.evidence import Evidence, Stop, batched, recorded
-from gate.metrics import load
+from gate.evidence import Evidence, Stop, recorded
+from gate.metrics import batched, load
 from gate.report import Bound, Outcome, Severity, Unit
 
 ACCURACY = load(MetricChoice(name="accuracy"))
