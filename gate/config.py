@@ -117,12 +117,19 @@ class ReferenceChoice(Record):
     package: str | None = Field(default=None, description="with kind base: the package, when no baseline brings one")
     onnx: str | None = Field(default=None, description="an ONNX twin")
     outputs: str | None = Field(default=None, description="stored outputs, .npz with one array per output")
+    names: dict[str, str] = Field(
+        default_factory=dict, description="output of the package to output of the reference, where the names differ"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         given = [name for name in ("kind", "onnx", "outputs") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError("expected source, base, {onnx: file} or {outputs: file}")
+        if self.names and self.kind is not None:
+            raise ValueError("names: only a reference by onnx or outputs can have names of its own")
+        if len(set(self.names.values())) != len(self.names):
+            raise ValueError("names: an output of the reference appears twice")
         return self
 
     def __str__(self) -> str:

@@ -9,10 +9,13 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent
 
 
+_IN_CHECKOUT = {"policies": "policies", "templates": "templates", "workflows": "examples/workflows"}
+
+
 def shipped(folder: str) -> Path:
-    """Return the folder `policies` or `templates`, in a wheel (inside the package) or in a checkout (beside it)."""
+    """Return the folder `policies`, `templates` or `workflows`, in a wheel (inside the package) or in a checkout (beside it)."""
     inside = _PACKAGE / folder
-    return inside if inside.is_dir() else _PACKAGE.parent / folder
+    return inside if inside.is_dir() else _PACKAGE.parent / _IN_CHECKOUT[folder]
 
 
 def write_text(path: Path, text: str) -> None:

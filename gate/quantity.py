@@ -5,6 +5,7 @@ A quantity carries its unit in the file: `6 MB` (decimal, as Apple prints it), `
 A bare number is refused where it could mean two things.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -191,25 +192,41 @@ Level = Annotated[
 ]
 
 
-def size(count: float) -> str:
-    """Show bytes in decimal units with three significant figures: 51.1 MB, 790 kB, 12 B."""
+def significant(value: float, figures: int = 3) -> str:
+    """Write a number with so many significant figures, without an exponent; whole digits are never dropped."""
+    if value == 0:
+        return "0"
+    decimals = max(0, figures - 1 - _exponent(value))
+    decimals = max(0, figures - 1 - _exponent(round(value, decimals) or value))  # 9.996 becomes 10.0, not 10.00
+    return f"{value:.{decimals}f}"
+
+
+def _exponent(value: float) -> int:
+    return math.floor(math.log10(abs(value)))
+
+
+def size(count: float, figures: int = 3) -> str:
+    """Show bytes in decimal units: 51.1 MB, 790 kB, 12 B."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(count) >= scale:
-            value = count / scale
-            return f"{value:.{max(0, 2 - len(str(int(abs(value)))) + 1)}f} {unit}"
+        if abs(count) >= scale * (1 - 0.5 * 10**-figures):
+            return f"{significant(count / scale, figures)} {unit}"
     return f"{count:.0f} B"
 
 
-def percent(fraction: float) -> str:
-    """Show a fraction with three significant figures: 0.123 %, 97.2 %, 100 %."""
-    value = fraction * 100
-    return f"{value:.3g} %" if abs(value) < 100 else f"{value:.0f} %"
+def percent(fraction: float, figures: int = 3) -> str:
+    """Show a fraction: 0.123 %, 97.2 %, 100 %."""
+    return f"{trimmed(significant(fraction * 100, figures))} %"
 
 
-def points(fraction: float) -> str:
+def points(fraction: float, figures: int = 3) -> str:
     """Show a difference of two proportions: 1 point, 0.3 points."""
-    value = round(fraction * 100, 2)
-    return f"{value:g} point" if abs(value) == 1 else f"{value:g} points"
+    value = trimmed(significant(round(fraction * 100, 12), figures))
+    return f"{value} point" if value in ("1", "-1") else f"{value} points"
+
+
+def trimmed(number: str) -> str:
+    """Drop zeros that say nothing: 6.00 becomes 6."""
+    return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 def duration(seconds: float) -> str:

@@ -59,12 +59,19 @@ class Unit(StrEnum):
 
     BYTES = "bytes"
     FRACTION = "fraction"
-    POINTS = "points"
+    POINTS = "points"  # of a proportion, as a fraction: 0.01 is one point
     DECIBEL = "dB"
     MILLISECONDS = "ms"
     COUNT = "count"
     RATIO = "ratio"
     NUMBER = "number"
+
+
+class Bound(StrEnum):
+    """On which side of its limit a number should be."""
+
+    AT_MOST = "at_most"
+    AT_LEAST = "at_least"
 
 
 class Severity(StrEnum):
@@ -113,6 +120,7 @@ class Measurement(Record):
     value: FiniteFloat = Field(description="the number, in `unit`")
     unit: Unit = Field(description="what it is counted in")
     limit: FiniteFloat | None = Field(default=None, description="the budget, in the same unit")
+    bound: Bound = Field(default=Bound.AT_MOST, description="whether the limit is a ceiling or a floor")
     baseline: FiniteFloat | None = Field(default=None, description="the same number before the change")
     low: FiniteFloat | None = Field(default=None, description="lower end of the interval")
     high: FiniteFloat | None = Field(default=None, description="upper end of the interval")
@@ -128,6 +136,8 @@ class Series(Record):
     x: tuple[FiniteFloat | Text, ...] = Field(max_length=100_000, description="positions or labels")
     y: tuple[FiniteFloat | None, ...] = Field(max_length=100_000, description="values; null where there is none")
     unit: Unit = Field(description="unit of y")
+    x_name: Text = Field(default="", description="what x counts, for the axis")
+    x_unit: Unit | None = Field(default=None, description="unit of x, where x is numbers")
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:

@@ -106,9 +106,16 @@ def namespaces_work() -> bool:
 
 def hidden_paths(folder: Path, more: Sequence[Path] = ()) -> tuple[Path, ...]:
     """List what the model's code must not see: the repository's `.git`, credentials at home, sockets, and `more`."""
-    home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    home = _home()
     paths = [*_git_folders(folder), *(home / name for name in SECRETS_AT_HOME), *SOCKETS, *more]
     return tuple(path for path in dict.fromkeys(paths) if path.exists() and not path.is_symlink())
+
+
+def _home() -> Path:
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container that runs under a number without a name
+        return Path("/nonexistent")
 
 
 def _git_folders(folder: Path) -> Iterator[Path]:
@@ -131,6 +138,7 @@ def _environment(private: Path) -> dict[str, str]:
         "HOME": str(private / "home"),
         "TMPDIR": str(private / "tmp"),
         "LANG": "C.UTF-8",
+        "USER": "gate",  # torch asks for a name, and a container may run under a number without one
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",

@@ -364,6 +364,10 @@ def check_package(package: Path, where: str) -> Path:
     """Is this a readable package, with every file really there? Raise UsageError or SourceFault that says what is not."""
     if not package.exists():
         raise UsageError(f"{where}: no such file or folder")
+    if is_lfs_pointer(package):
+        raise UsageError(
+            f"{where}: is a Git LFS pointer, not the file itself; fetch it with git lfs pull (or lfs: true)"
+        )
     if not package.is_dir():
         raise UsageError(
             f"{where}: found a file, expected an .mlpackage folder (an old .mlmodel is a neural network, not an ML program)"
@@ -636,6 +640,7 @@ class OnnxReference:
 
     source: Source
     path: str
+    names: Mapping[str, str] = field(default_factory=dict)  # output of the package → output of the twin
 
     @property
     def kind(self) -> str:
@@ -645,7 +650,7 @@ class OnnxReference:
     def references(self, items: Sequence[Item]) -> list[Arrays]:
         """Run the twin and give its outputs the package's names."""
         answers = self.source.onnx(self.path, items)
-        names = _pair_outputs(self.source.describe().outputs, answers[0], self.kind) if answers else {}
+        names = _pair_outputs(self.source.describe().outputs, answers[0], self.kind, self.names) if answers else {}
         return [{ours: answer[theirs] for ours, theirs in names.items()} for answer in answers]
 
 
@@ -655,6 +660,7 @@ class StoredReference:
 
     source: Source
     path: str
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -668,7 +674,10 @@ class StoredReference:
             if array.ndim == 0 or len(array) < len(items):
                 found = len(array) if array.ndim else "a single number"
                 raise UsageError(f"reference.outputs: {self.path}: {name} holds {found}, expected {len(items)} items")
-        return [{name: array[index] for name, array in stored.items()} for index in range(len(items))]
+        outputs = self.source.describe().outputs
+        names = {port.name: self.names.get(port.name, port.name) for port in outputs}
+        _refuse_missing(names, stored, self.kind)
+        return [{ours: stored[theirs][index] for ours, theirs in names.items()} for index in range(len(items))]
 
 
 def _load_npz(path: Path, where: str) -> Arrays:
@@ -685,9 +694,19 @@ def _load_npz(path: Path, where: str) -> Arrays:
         raise UsageError(f"{where}: cannot be read as .npz without pickles: {problem}") from None
 
 
-def _pair_outputs(ports: Sequence[Port], answer: Item, where: str) -> dict[str, str]:
-    """Pair the package's outputs with the twin's: by name, else by shape where that is unambiguous."""
+def _refuse_missing(names: Mapping[str, str], answer: Item, where: str) -> None:
+    missing = [f"{theirs} (for {ours})" for ours, theirs in names.items() if theirs not in answer]
+    if missing:
+        raise UsageError(f"reference: {where} has no output {', '.join(missing)}; found {', '.join(answer)}")
+
+
+def _pair_outputs(ports: Sequence[Port], answer: Item, where: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Pair the package's outputs with the twin's: as gate.yml says, by name, or by shape where that is unambiguous."""
     ours = [port.name for port in ports]
+    if given:
+        names = {name: given.get(name, name) for name in ours}
+        _refuse_missing(names, answer, where)
+        return names
     if set(ours) <= set(answer):
         return {name: name for name in ours}
     shapes = {name: tuple(array.shape) for name, array in answer.items()}
@@ -696,7 +715,7 @@ def _pair_outputs(ports: Sequence[Port], answer: Item, where: str) -> dict[str, 
         return {name: candidates[0] for name, candidates in pairs.items()}
     raise UsageError(
         f"reference: {where} gives {', '.join(f'{n} {list(s)}' for n, s in shapes.items())}; cannot tell which is which of "
-        f"{', '.join(f'{p.name} {list(p.shape)}' for p in ports)}; give the twin's outputs the same names"
+        f"{', '.join(f'{p.name} {list(p.shape)}' for p in ports)}; name them in reference.names"
     )
 
 
@@ -720,9 +739,9 @@ def reference_for(
             )
         return SourceReference(source) if source.is_torch else None
     if choice.onnx:
-        return OnnxReference(source, choice.onnx)
+        return OnnxReference(source, choice.onnx, choice.names)
     if choice.outputs:
-        return StoredReference(source, choice.outputs)
+        return StoredReference(source, choice.outputs, choice.names)
     package = config.folder / choice.package if choice.package else base
     return (
         PackageReference(check_package(package, f"reference.package: {package.name}"), run_package) if package else None

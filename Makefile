@@ -1,0 +1,59 @@
+# Two commands on a fresh machine do everything: `make demo` and `make test`. `make` alone lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+EXAMPLE ?= digits
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-slow conformance lint format docs bench clean
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "creating $(VENV) (Python 3.11 or 3.12, exact versions of constraints.txt)"
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 12)) and f"found Python {sys.version.split()[0]}, expected 3.11 or 3.12: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --constraint constraints.txt torch numpy
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[engine,onnx,images,dev]'
+	@touch $@
+
+$(VENV)/.example-%: $(STAMP) examples/%/requirements.txt
+	@echo "installing what examples/$* reads, without its own dependencies"
+	@$(BIN)/pip install --quiet --no-deps --requirement examples/$*/requirements.txt
+	@touch $@
+
+demo: $(STAMP)  ## run the gate on a real trained model: make demo [EXAMPLE=digits|mnist|basic-pitch]
+	@if [ -f examples/$(EXAMPLE)/requirements.txt ]; then $(MAKE) --no-print-directory $(VENV)/.example-$(EXAMPLE); fi
+	@if [ -f examples/$(EXAMPLE)/prepare.py ]; then $(BIN)/python examples/$(EXAMPLE)/prepare.py; fi
+	@$(BIN)/gate check --config examples/$(EXAMPLE)/gate.yml --out out/$(EXAMPLE)
+
+test: $(STAMP)  ## the default test suite, under 10 minutes on 2 cores
+	@$(BIN)/python -m pytest -q -n 2 -m "not slow and not conformance and not oci"
+
+test-slow: $(STAMP)  ## the slow tests too
+	@$(BIN)/python -m pytest -q -m "slow"
+
+conformance: $(STAMP)  ## coremltools' own tests, answered by our evaluator; resumable, over an hour
+	@$(BIN)/python -m tests.conformance.run --resume out/conformance
+
+lint: $(STAMP)  ## ruff, mypy, and the linters of actions, workflows and the Dockerfile
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy gate
+	@PATH="$(abspath $(BIN)):$$PATH" support/lint.sh
+
+format: $(STAMP)  ## rewrite the files as ruff wants them
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(STAMP)  ## regenerate the JSON schemas and the generated parts of the documents
+	@$(BIN)/python -m gate.documentation
+
+bench: $(STAMP)  ## run every benchmark, each side by side in one run
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment and what was produced
+	@rm -rf $(VENV) out gate-out build dist

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What did an earlier report say about the same model entry?
+
+A baseline that failed its own gate, or that another schema wrote, is refused with the reason: comparing with it would bless
+what it failed for.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gate.errors import UsageError
+from gate.report import Candidate, Finding, Outcome, Report, Severity
+
+MAX_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An earlier report that may be compared with."""
+
+    report: Report
+    folder: Path
+
+    def shipped(self, model: str) -> Candidate | None:
+        """The shipped candidate of a model entry, if the baseline knows it."""
+        return next((m.shipped for m in self.report.models if m.name == model), None)
+
+    def package_bytes(self, model: str) -> int | None:
+        """Size of the shipped package."""
+        shipped = self.shipped(model)
+        return sum(file.bytes for file in shipped.files) if shipped and shipped.files else None
+
+    def total_bytes(self) -> int | None:
+        """Size of all shipped packages together."""
+        sizes = [self.package_bytes(model.name) for model in self.report.models]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known and len(known) == len(sizes) else None
+
+
+def read_report(path: Path) -> Report:
+    """Read report.json; what does not fit the schema is a UsageError."""
+    if not path.is_file():
+        raise UsageError(f"{path}: no such report")
+    if path.stat().st_size > MAX_BYTES:
+        raise UsageError(f"{path}: {path.stat().st_size} bytes, expected a report of at most {MAX_BYTES}")
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "(document)"
+        raise UsageError(f"{path}: not a report of this version: {where}: {first['msg']}") from None
+
+
+def load_baseline(path: Path | None) -> tuple[Baseline | None, tuple[Finding, ...]]:
+    """Read a baseline; one that must not be compared with is left out, and a finding says why."""
+    if path is None:
+        return None, ()
+    report = read_report(path)
+    if report.outcome is Outcome.FAIL:
+        message = f"baseline {path.name} failed its own gate; it is not compared with"
+        advice = "use the report of a commit that passed"
+        return None, (Finding(rule="baseline.failed", severity=Severity.WARNING, message=message, advice=advice),)
+    return Baseline(report, path.parent), ()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On which inputs are programs compared, and what did each answer there?
+
+The example inputs; the same values in another order (a branch that tracing dropped, or a constant that it baked, shows there);
+other shapes where an input is flexible; the ends of a declared range of values; and items of the data set. Shuffling keeps
+to the values that the author showed: nothing is invented that the model was never meant to see.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gate.config import AnyOfDim, Input, RangeDim
+from gate.data import Batch, Dataset
+from gate.engine import Engine
+from gate.errors import NoAnswer, UsageError
+
+Array = npt.NDArray[Any]
+Sample = Mapping[str, Array]
+Outputs = dict[str, Array]
+
+References = Callable[[Sequence[Sample]], list[dict[str, Array]]]
+
+SHUFFLES = 2
+ITEMS = 16
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Inputs, and the reference's answers to them."""
+
+    samples: tuple[Sample, ...]
+    origin: str  # "the example inputs, 2 shuffles of them and 16 items"
+    reference: tuple[Mapping[str, Array], ...] | None = None
+    reference_name: str = ""
+    no_reference: str = ""  # why there is none
+    dataset: Dataset | None = None
+    example: Sample = field(default_factory=dict)
+    references: References | None = None  # asks the reference about more samples
+    _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
+    _answers: dict[tuple[Path, str], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
+
+    def answers(self, engine: Engine, package: Path, precision: str = "declared") -> tuple[Mapping[str, Array], ...]:
+        """Return what a package answers to the samples, computed once."""
+        key = (package, precision)
+        if key not in self._answers:
+            self._answers[key] = tuple(engine.load(package, precision).predict(self.samples))
+        return self._answers[key]
+
+    def inputs(self, batch: Batch) -> list[Sample]:
+        """The items of a batch as the model takes them."""
+        count = len(batch.ids)
+        return [{name: fit(batch.inputs[name][i], like) for name, like in self.example.items()} for i in range(count)]
+
+    def reference_rows(self, batch: Batch) -> Outputs:
+        """Return the reference's answers to a batch, stacked; an item is asked about once."""
+        if self.references is None:
+            raise NoAnswer("there is no reference to ask")
+        missing = [k for k, index in enumerate(batch.index) if int(index) not in self._rows]
+        samples = self.inputs(batch)
+        for k, answer in zip(missing, self.references([samples[k] for k in missing]), strict=True):
+            self._rows[int(batch.index[k])] = answer
+        return stacked([self._rows[int(index)] for index in batch.index])
+
+
+def stacked(answers: Sequence[Mapping[str, Array]]) -> Outputs:
+    """Stack the answers to several samples, output by output; the first axis is the sample."""
+    return {name: np.stack([np.asarray(answer[name]) for answer in answers]) for name in answers[0]}
+
+
+def check_names(example: Sample, dataset: Dataset) -> None:
+    """Refuse a data set that lacks an input of the model."""
+    missing = [name for name in example if name not in dataset.inputs]
+    if missing:
+        raise UsageError(
+            f"dataset {dataset.where}: no array for input {', '.join(missing)}; found {', '.join(dataset.inputs)}, "
+            f"expected {', '.join(example)}"
+        )
+
+
+def make_samples(
+    example: Sample, inputs: Sequence[Input], dataset: Dataset | None, seed: int = 0
+) -> tuple[tuple[Sample, ...], str]:
+    """Return the samples, and where they come from in words."""
+    rng = np.random.default_rng(seed)
+    groups: dict[str, list[Sample]] = {
+        "the example inputs": [example],
+        "{n} shuffles of them": [{name: _shuffled(a, rng) for name, a in example.items()} for _ in range(SHUFFLES)],
+        "{n} other shapes": list(_other_shapes(example, inputs)),
+        "{n} inputs from the declared ranges": list(_stressed(example, inputs, rng)),
+        "{n} items of the data set": list(_items(example, dataset, rng)),
+    }
+    told = [text.format(n=len(samples)) for text, samples in groups.items() if samples]
+    return tuple(s for samples in groups.values() for s in samples), ", ".join(told)
+
+
+def first_items(example: Sample, dataset: Dataset) -> tuple[tuple[Sample, ...], str]:
+    """Return the first items of a data set, in its order."""
+    batch = dataset.batch(np.arange(min(ITEMS, len(dataset))))
+    samples = tuple(
+        {name: fit(batch.inputs[name][i], like) for name, like in example.items()} for i in range(len(batch.ids))
+    )
+    return samples, f"the first {len(samples)} items of the data set"
+
+
+def fit(item: Array, like: Array) -> Array:
+    """Give an item of a data set the rank and type of a model input: a missing batch axis of 1 is added."""
+    if item.ndim == like.ndim - 1 and like.shape[0] == 1:
+        item = item[None]
+    return np.ascontiguousarray(item, dtype=like.dtype)
+
+
+def _shuffled(array: Array, rng: np.random.Generator) -> Array:
+    return rng.permutation(array.reshape(-1)).reshape(array.shape)
+
+
+def _other_shapes(example: Sample, inputs: Sequence[Input]) -> Iterator[Sample]:
+    flexible = [i for i in inputs if i.shape and any(not isinstance(dim, int) for dim in i.shape)]
+    for end in (min, max) if flexible else ():
+        shapes = {
+            i.name: tuple(_size(dim, n, end) for dim, n in zip(i.shape or (), example[i.name].shape, strict=True))
+            for i in flexible
+        }
+        yield {name: np.resize(array, shapes.get(name, array.shape)) for name, array in example.items()}
+
+
+def _size(dim: Any, shown: int, end: Any) -> int:
+    if isinstance(dim, AnyOfDim):
+        return int(end(dim.any_of))
+    if isinstance(dim, RangeDim):
+        low, high = dim.range
+        return int(end(low, 2 * shown if high < 0 else min(high, max(4 * shown, low))))
+    return shown
+
+
+def _stressed(example: Sample, inputs: Sequence[Input], rng: np.random.Generator) -> Iterator[Sample]:
+    ranges = {i.name: i.values for i in inputs if i.values}
+    if not ranges:
+        return
+    for kind in ("uniform", "low", "high"):
+        yield {name: _drawn(array, ranges.get(name), kind, rng) for name, array in example.items()}
+
+
+def _drawn(array: Array, limits: tuple[float, float] | None, kind: str, rng: np.random.Generator) -> Array:
+    if limits is None:
+        return array
+    low, high = limits
+    if kind == "uniform":
+        return rng.uniform(low, high, array.shape).astype(array.dtype)
+    return np.full(array.shape, low if kind == "low" else high, dtype=array.dtype)
+
+
+def _items(example: Sample, dataset: Dataset | None, rng: np.random.Generator) -> Iterator[Sample]:
+    if dataset is None:
+        return
+    for index in rng.permutation(len(dataset))[:ITEMS]:
+        batch = dataset.batch(np.array([index]))
+        yield {name: fit(batch.inputs[name][0], like) for name, like in example.items()}

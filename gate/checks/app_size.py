@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`app_size`: are the shipped packages of all models small enough together?
+
+The sum over the shipped candidate of every model entry. Entries that have no package make the sum unknown, which is no pass
+where a total is set.
+"""
+
+from gate.checks.size import allowed
+from gate.config import AppSizeBudget
+from gate.quantity import size
+from gate.report import CheckName, Measurement, Outcome, Result, Unit
+
+
+def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline: int | None = None) -> Result:
+    """Compare the sum with the total and with the growth over the baseline."""
+    missing = [name for name, count in package_bytes.items() if count is None]
+    limits = [limit for limit in (budget.total, allowed(baseline, budget.growth)) if limit is not None]
+    if missing:
+        message = f"The total is unknown: no package of {', '.join(missing)}."
+        return Result(check=CheckName.APP_SIZE, outcome=Outcome.NOT_RUN, required=bool(limits), message=message)
+    total = sum(count for count in package_bytes.values() if count is not None)
+    limit = min(limits, default=None)
+    over = limit is not None and not total <= limit
+    measurement = Measurement(name="app_bytes", value=total, unit=Unit.BYTES, limit=limit, baseline=baseline)
+    told = f"; the limit is {size(limit)}" if limit is not None else "; no limit is set"
+    return Result(
+        check=CheckName.APP_SIZE,
+        outcome=Outcome.FAIL if over else Outcome.PASS,
+        measurements=(measurement,),
+        message=f"The shipped models take {size(total)} together{told}.",
+        remedy="ship a smaller policy for the largest model, or raise app.budgets.app_size" if over else None,
+    )

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`integrity`: does each weight decode to what the compression steps promised?
+
+Every weight of the package is decoded before and after, by the evaluator's own decoder, and compared with the promise: within
+half a scale, the nearest table entry, zeros where they were asked for, and bit for bit the same where a step left it alone.
+Bits and zeros are counted, never taken from the policy: coremltools was seen to skip an op and rescale its weight, and to
+prune nothing at all. It says nothing about what the loss does to the answers: that is `accuracy`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gate.checks.base import Check, Subject, not_run
+from gate.compress import Compressed, Promise, Skip
+from gate.compress.encoded import Array
+from gate.compress.invariants import Bound, Kept, bounds, sparsity, untouched, widen
+from gate.mil.program import load_program
+from gate.mil.weights import Weight, weights
+from gate.policy import Action
+from gate.report import CheckName, Finding, Measurement, Outcome, Result, Series, Severity, Unit
+
+MOST_FINDINGS = 50  # of one kind; the rest is a count
+SKIP_BUG = "https://github.com/apple/coremltools/pull/2777"
+
+
+@dataclass(frozen=True)
+class WeightFacts:
+    """One weight before and after, and what was promised about it."""
+
+    name: str
+    op: str
+    layer: str | None
+    applied: tuple[Action, ...]
+    skipped: tuple[tuple[str, Skip], ...]  # kind of step, why
+    bounds: tuple[Bound, ...]
+    elements: int
+    stored_bits: int
+    sparsity: float
+    error: float  # relative L2
+    compressed: bool
+
+    @property
+    def broken(self) -> tuple[Bound, ...]:
+        """The promises that do not hold."""
+        return tuple(bound for bound in self.bounds if not bound.holds)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All weights of a candidate, and those that cannot be found after compression."""
+
+    policy: str
+    steps: tuple[str, ...]
+    weights: tuple[WeightFacts, ...]
+    lost: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def measure(before: Path, after: Path, compressed: Compressed) -> Facts:
+    """Decode every weight of both packages and hold each to its promise."""
+    promises = _Promises(compressed.promises)
+    new = dict(_by_reader(weights(load_program(after))))
+    facts: list[WeightFacts] = []
+    lost: list[str] = []
+    for key, weight in _by_reader(weights(load_program(before))):
+        if key in new:
+            facts.append(_weigh(weight, new[key], promises.about(weight), compressed.steps))
+        else:
+            lost.append(weight.name)
+    return Facts(compressed.policy, compressed.steps, tuple(facts), tuple(lost), compressed.refused)
+
+
+Reader = tuple[str, str, str, int]  # function, op name, parameter, which of several
+
+
+def _by_reader(found: Sequence[Weight]) -> Iterator[tuple[Reader, Weight]]:
+    """Key each weight by the first op that reads it: names of weights change between tools, those of ops stay."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for weight in found:
+        _, op_name, parameter = weight.consumers[0]
+        where = (weight.function, op_name, parameter)
+        yield (*where, seen[where]), weight
+        seen[where] += 1
+
+
+class _Promises:
+    """Finds what was promised about a weight: by its name, or by the op that reads it."""
+
+    def __init__(self, promises: Sequence[Promise]) -> None:
+        self.by_name = {(p.function, p.weight): p for p in promises}
+        self.by_reader = {(p.function, c.op_name, c.input): p for p in reversed(promises) for c in p.consumers}
+
+    def about(self, weight: Weight) -> Promise | None:
+        _, op_name, parameter = weight.consumers[0]
+        named = self.by_name.get((weight.function, weight.name))
+        return named or self.by_reader.get((weight.function, op_name, parameter))
+
+
+def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[str]) -> WeightFacts:
+    before = _values(old)
+    after = _values(new).astype(before.dtype, copy=False)  # exact: decoding rounds to the type that the reader sees
+    applied = promise.applied if promise else ()
+    found = bounds(before, after, _kept(new), applied) if applied else untouched(before, after)
+    return WeightFacts(
+        name=old.name,
+        op=f"{old.consumers[0][0]} {old.consumers[0][1]}",
+        layer=promise.layer if promise else None,
+        applied=applied,
+        skipped=tuple((kind, skip) for kind, skip in zip(steps, promise.skips, strict=True) if skip) if promise else (),
+        bounds=found,
+        elements=old.elements,
+        stored_bits=new.package_bytes * 8,
+        sparsity=sparsity(after),
+        error=_relative_error(before, after) if applied else 0.0,
+        compressed=bool(new.forms),
+    )
+
+
+def _values(weight: Weight) -> Array:
+    """Return what the reader sees: as stored where it is stored plainly, so that integers and NaN bits stay exact."""
+    return weight.decode() if weight.forms else weight.stored[0].array
+
+
+def _kept(weight: Weight) -> Kept:
+    """Bring the stored parameters of either generation of ops into the shapes of iOS18's."""
+    scale, lut, rank = weight.scale, weight.palette, len(weight.shape)
+    axis = weight.part("vector_axis")
+    if lut is not None:
+        tables = lut.astype(weight.dtype).reshape(lut.shape if lut.ndim > 1 else (*[1] * rank, -1, 1))
+        bits = int(math.log2(tables.shape[-2]))
+        return Kept(bits, None, tables, int(axis.array.item()) % rank if axis else None)
+    if scale is not None and scale.ndim < rank:
+        shape = [1] * rank
+        shape[weight.axis or 0] = -1
+        scale = scale.reshape(shape)
+    return Kept(weight.bits, scale)
+
+
+def _relative_error(before: Array, after: Array) -> float:
+    moved = norm = 0.0
+    for old, new in zip(before, after, strict=True):
+        wide = widen(old)
+        moved += float(np.square(wide - widen(new)).sum(dtype=np.float64))
+        norm += float(np.square(wide).sum(dtype=np.float64))
+    return math.sqrt(moved / norm) if norm else 0.0
+
+
+def judge(facts: Facts) -> Result:
+    """Fail where any promise is broken or a weight is lost; a step that was skipped, or did nothing, is a finding."""
+    broken = [weight for weight in facts.weights if weight.broken]
+    bad = len(broken) + len(facts.lost)
+    return Result(
+        check=CheckName.INTEGRITY,
+        outcome=Outcome.FAIL if bad else Outcome.PASS,
+        measurements=_measurements(facts, bad),
+        series=_series(facts),
+        message=_message(facts, broken),
+        remedy=_remedy(broken) if bad else None,
+        findings=(*_breaches(broken), *_losses(facts), *_skips(facts), *_remarks(facts)),
+    )
+
+
+def _message(facts: Facts, broken: Sequence[WeightFacts]) -> str:
+    done = sum(bool(weight.applied) for weight in facts.weights)
+    if broken:
+        first = broken[0]
+        return (
+            f"{len(broken)} of {len(facts.weights)} weights are not what {facts.policy} promised; "
+            f"{first.name}: {first.broken[0]}."
+        )
+    if facts.lost:
+        return f"{len(facts.lost)} weights are missing after compression: {', '.join(facts.lost[:3])}."
+    return (
+        f"All {len(facts.weights)} weights are what {facts.policy} promised: {done} compressed, "
+        f"{len(facts.weights) - done} unchanged bit for bit."
+    )
+
+
+def _remedy(broken: Sequence[WeightFacts]) -> str:
+    if any(weight.applied for weight in broken):
+        return (
+            "skip the named weights with an override, or choose another granularity; `gate doctor` shows tool versions"
+        )
+    return (
+        "weights that no step should touch have changed: choose a group size that divides the channels, or skip the op"
+    )
+
+
+def _measurements(facts: Facts, bad: int) -> tuple[Measurement, ...]:
+    done = [weight for weight in facts.weights if weight.applied]
+    counts = [
+        Measurement(name="broken_weights", value=bad, unit=Unit.COUNT, limit=0),
+        Measurement(name="compressed_weights", value=len(done), unit=Unit.COUNT),
+    ]
+    elements = sum(weight.elements for weight in done)
+    if not elements:
+        return tuple(counts)
+    bits = sum(weight.stored_bits for weight in done) / elements
+    zeros = sum(weight.sparsity * weight.elements for weight in done) / elements
+    return (
+        *counts,
+        Measurement(name="stored_bits_per_value", value=bits, unit=Unit.NUMBER),
+        Measurement(name="sparsity", value=zeros, unit=Unit.FRACTION),
+    )
+
+
+def _series(facts: Facts) -> tuple[Series, ...]:
+    done = [w for w in facts.weights if w.applied]
+    if not done:
+        return ()
+    errors = tuple(w.error if math.isfinite(w.error) else None for w in done)
+    return (Series(name="weight_error", x=tuple(w.name[:400] for w in done), y=errors, unit=Unit.FRACTION),)
+
+
+def _breaches(broken: Sequence[WeightFacts]) -> Iterator[Finding]:
+    for weight in broken[:MOST_FINDINGS]:
+        what = " then ".join(type(action).__name__.lower() for action in weight.applied) or "left alone"
+        yield Finding(
+            rule="integrity.promise" if weight.applied else "integrity.changed",
+            severity=Severity.ERROR,
+            message=f"weight {weight.name} ({what}): " + "; ".join(str(bound) for bound in weight.broken),
+            advice=_remedy([weight]),
+            op=weight.op,
+            layer=weight.layer,
+            evidence=None if weight.applied else SKIP_BUG,
+        )
+    if len(broken) > MOST_FINDINGS:
+        more = f"{len(broken) - MOST_FINDINGS} more weights are not what was promised"
+        yield Finding(rule="integrity.promise", severity=Severity.ERROR, message=more)
+
+
+def _losses(facts: Facts) -> Iterator[Finding]:
+    for name in facts.lost[:MOST_FINDINGS]:
+        yield Finding(
+            rule="integrity.lost",
+            severity=Severity.ERROR,
+            message=f"weight {name}: no op of the compressed package reads it, expected the op that read it before",
+        )
+
+
+def _skips(facts: Facts) -> Iterator[Finding]:
+    surprising = [(w, kind, skip) for w in facts.weights for kind, skip in w.skipped if not skip.expected]
+    for weight, kind, skip in surprising[:MOST_FINDINGS]:
+        yield Finding(
+            rule="integrity.skipped",
+            severity=Severity.WARNING,
+            message=f"weight {weight.name} ({weight.elements} values): {kind} was skipped: {skip.why}",
+            advice="choose settings that fit its shape, or leave it alone with an override",
+            op=weight.op,
+            layer=weight.layer,
+        )
+    expected = Counter((kind, skip.why) for w in facts.weights for kind, skip in w.skipped if skip.expected)
+    for (kind, why), count in expected.items():
+        message = f"{kind} left {count} {'weight' if count == 1 else 'weights'} alone: {why}"
+        yield Finding(rule="integrity.skipped", severity=Severity.INFO, message=message)
+
+
+def _remarks(facts: Facts) -> Iterator[Finding]:
+    if facts.steps and not any(weight.compressed for weight in facts.weights):
+        yield Finding(
+            rule="integrity.nothing",
+            severity=Severity.WARNING,
+            message=f"{facts.policy} compressed nothing: no weight is stored in another form",
+            advice="lower weight_threshold, or choose settings that fit the shapes of the weights",
+        )
+    for refused in facts.refused[:MOST_FINDINGS]:
+        advice = "it was computed again; if it happens often, somebody or something else writes to the cache"
+        yield Finding(rule="integrity.cache", severity=Severity.WARNING, message=refused, advice=advice)
+
+
+def _answer(subject: Subject) -> tuple[Result, ...]:
+    if subject.compressed is None or subject.before is None:
+        return (not_run(CheckName.INTEGRITY, "The policy has no compression step."),)
+    return (judge(measure(subject.before, subject.candidate.package.path, subject.compressed)),)
+
+
+CHECK = Check(CheckName.INTEGRITY, "Is each weight what was asked for?", _answer)

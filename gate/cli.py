@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: parse, call, exit code. No decisions; heavy modules load inside the command that needs them."""
+
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from gate import __version__
+from gate.errors import Exit, GateError, UsageError
+
+app = typer.Typer(
+    name="gate",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Example: gate check --config gate.yml\n\nJudge Core ML models before they are merged: conversion, float16, size and accuracy "
+    "budgets, on Linux.\n\nExit codes: 0 pass, 1 a check fails, 2 wrong usage or configuration, 3 no answer where one was required, 70 our own crash.",
+)
+
+
+class EngineName(StrEnum):
+    """What runs a candidate."""
+
+    AUTO = "auto"
+    MIL = "mil"
+    COREML = "coreml"
+
+
+class FailOn(StrEnum):
+    """Which outcome blocks."""
+
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NEVER = "never"
+
+
+class Format(StrEnum):
+    """The views of a report."""
+
+    COMMENT = "comment"
+    SUMMARY = "summary"
+    HTML = "html"
+    TERMINAL = "terminal"
+
+
+class RoundingName(StrEnum):
+    """How float16 is rounded; see docs/evaluator.md."""
+
+    FLOAT32 = "float32"
+    DECLARED = "declared"
+    NARROW = "narrow"
+    ACCUMULATE16 = "accumulate16"
+
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the record itself.")]
+ReportArgument = Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json.")]
+PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .mlpackage.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"coreml-gate {__version__}")
+        raise typer.Exit
+
+
+@app.command(short_help="Judge the models of a configuration.")
+def check(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[list[str] | None, typer.Option(help="Only this model entry; repeat for more.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Only rows of this policy, and the shipped one; repeat for more.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="auto is coreml on a Mac and mil elsewhere.")] = EngineName.AUTO,
+    baseline: Annotated[Path | None, typer.Option(help="An earlier report.json to compare with.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.json, comment.md, report.html and packages/.")] = Path(
+        "gate-out"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
+    fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate check --config gate.yml --model tagger --out gate-out
+
+    Convert, compress, run and judge the models of a configuration; write report.json, comment.md, report.html and the packages.
+    """
+    from gate import pipeline
+    from gate.render import terminal
+
+    options = pipeline.Options(
+        config=config,
+        out=out,
+        models=tuple(model or ()),
+        policies=tuple(policy or ()),
+        engine=engine.value,
+        baseline=baseline,
+        cache=cache,
+        jobs=jobs,
+        fail_on=fail_on.value,
+        **_told_by_the_action(),
+    )
+    report = pipeline.check(options, progress=_progress)
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+    else:
+        _show(terminal(report))
+        typer.echo(
+            f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}\npackages {out / 'packages'}"
+        )
+    raise typer.Exit(int(pipeline.exit_code(report, fail_on.value)))
+
+
+@app.command(short_help="Predict with a Core ML package on any operating system.")
+def run(
+    package: PackageArgument,
+    inputs: Annotated[Path, typer.Option(help="Input arrays by name, .npz.")],
+    out: Annotated[Path, typer.Option(help="Where the outputs go, .npz.")],
+    precision: Annotated[RoundingName, typer.Option(help="How float16 is rounded.")] = RoundingName.DECLARED,
+) -> None:
+    """Example: gate run Tagger.mlpackage --inputs in.npz --out out.npz
+
+    Predict with a Core ML package on any operating system.
+    """
+    from gate.engine.mil import run_file
+
+    for line in run_file(package, inputs, out, precision.value):
+        typer.echo(line)
+
+
+@app.command(short_help="Print a view of a report.")
+def render(
+    report: ReportArgument,
+    format: Annotated[Format, typer.Option(help="Which view.")] = Format.TERMINAL,
+) -> None:
+    """Example: gate render gate-out/report.json --format comment
+
+    Print a view of a report.
+    """
+    from gate import render as views
+    from gate.baseline import read_report
+
+    record = read_report(report)
+    if format is Format.TERMINAL:
+        _show(views.terminal(record))
+    else:
+        typer.echo(getattr(views, format.value)(record))
+
+
+@app.command(short_help="Post a report on a pull request.")
+def comment(
+    report: ReportArgument,
+    pull_request: Annotated[int, typer.Option(min=1, help="Number of the pull request.")],
+    repository: Annotated[str, typer.Option(envvar="GITHUB_REPOSITORY", help="owner/name on GitHub.")],
+    id: Annotated[str, typer.Option(help="Tells apart the comments of several gates.")] = "default",
+) -> None:
+    """Example: gate comment gate-out/report.json --repository acme/app --pull-request 41
+
+    Write, or bring up to date, the one comment on a pull request. The token comes from the environment: GITHUB_TOKEN.
+    """
+    from gate import github
+    from gate import render as views
+    from gate.baseline import read_report
+
+    token = os.environ.get("GITHUB_TOKEN")
+    if not token:
+        raise UsageError("gate comment: GITHUB_TOKEN is not set; it needs the permission pull-requests: write")
+    if repository.count("/") != 1:
+        raise UsageError(f"--repository {repository}: expected owner/name")
+    text = views.comment(read_report(report), marker_id=id)
+    client = github.Client(token, os.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/"))
+    how, written = github.upsert_comment(client, repository, pull_request, id, text)
+    typer.echo(f"{how} {written.url}")
+
+
+@app.command(short_help="Write a first gate.yml and the workflow files.")
+def init(
+    folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate init .
+
+    Scan a repository for .mlpackage files, ct.convert( calls and module factories; write a commented gate.yml with measured
+    sizes plus 10 %, and the two workflow files.
+    """
+    from gate.scaffold import write
+
+    _print(write(folder, force=force), json)
+
+
+@app.command(short_help="Say what this machine can and cannot do.")
+def doctor(json: JsonOption = False) -> None:
+    """Example: gate doctor
+
+    Say what this machine can and cannot do.
+    """
+    from gate.doctor import examine
+
+    _print(examine(), json)
+
+
+def _told_by_the_action() -> dict[str, Any]:
+    """What the GitHub action says of the run: it starts this command in a sandbox, with an environment of these names only."""
+    told = {
+        name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
+    }
+    site = os.environ.get("GATE_SITE")
+    return told | {"site": Path(site) if site else None}
+
+
+def _print(record: Any, as_json: bool) -> None:
+    typer.echo(record.model_dump_json(indent=2) if as_json else record.text())
+
+
+def _show(view: Any) -> None:
+    from rich.console import Console
+
+    Console().print(view)
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and an exit code."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        _stop(str(error), error.exit_code)
+    except GateError as error:
+        _stop(f"no answer: {error}", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("stopped", 130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of click, which typer carries under a private name
+            _stop(f"{error.format_message()}\nTry --help.", Exit.USAGE)
+        _stop(f"{traceback.format_exc()}\nThis is our own fault; please report it.", Exit.CRASH)

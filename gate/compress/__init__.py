@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does a policy make of a package, and what did each step promise about each weight?
+
+Weights are compressed one by one, side by side, and kept by content, so that a change to two layers costs two layers; the
+package is written once at the end. What comes back is the promise: `checks/integrity.py` holds the package to it.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from gate.compress import entry
+from gate.compress.cast import cast_float16, raise_target
+from gate.compress.encode import Skip
+from gate.compress.encoded import Encoded
+from gate.compress.entry import Task
+from gate.compress.invariants import problem
+from gate.compress.package import Key, write_package
+from gate.compress.plan import Consumer, Plan, plan
+from gate.compress.workers import Job, Reasons, Workers
+from gate.errors import PolicyError
+from gate.mil.program import load_program
+from gate.policy import Action, Policy, Target
+
+__all__ = ["Compressed", "Consumer", "Promise", "Skip", "Workers", "cast_float16", "compress", "raise_target"]
+
+CHAINS = {("prune", "quantize"), ("prune", "palettize")}  # joint forms that are stored sparsely
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What each step of the policy did to one weight, or why it left it alone."""
+
+    function: str
+    weight: str
+    consumers: tuple[Consumer, ...]
+    layer: str | None
+    dtype: str
+    shape: tuple[int, ...]
+    actions: tuple[Action | None, ...]
+    skips: tuple[Skip | None, ...]
+
+    @property
+    def applied(self) -> tuple[Action, ...]:
+        """The actions that were applied, in order."""
+        return tuple(action for action in self.actions if action is not None)
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A package under a policy, and how it came about."""
+
+    path: Path
+    policy: str
+    steps: tuple[str, ...]
+    promises: tuple[Promise, ...]
+    computed: int = 0
+    reused: int = 0
+    refused: tuple[str, ...] = ()  # cache entries that did not hold, and why
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    encoded: Encoded | None
+    reasons: Reasons
+
+
+def compress(
+    package: Path,
+    policy: Policy,
+    out: Path,
+    *,
+    target: Target,
+    layers: Mapping[str, str] | None = None,
+    jobs: int = 1,
+    cache: Path | None = None,
+    workers: Workers | None = None,
+) -> Compressed:
+    """Apply the steps of `policy` to `package` and write the result to `out`.
+
+    `layers` maps MIL names to layer paths, for overrides. `cache` is a folder of compressed weights; `workers` lets several
+    policies share processes. PolicyError when the target cannot carry the policy; ToolchainError when coremltools fails.
+    """
+    policy.refuse_unless_carried_by(target, package.name)
+    _refuse_unknown_chain(policy)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compress-") as scratch:
+        source = _carrying(package, policy, Path(scratch))
+        plans = plan(load_program(source), policy, layers or {})
+        store = _Store(cache or Path(scratch) / "entries", jobs)
+        with nullcontext(workers) if workers else Workers(jobs) as pool:
+            results = store.results(_tasks(plans), pool)
+        _write(source, plans, results, out)
+    return Compressed(
+        path=out,
+        policy=policy.name,
+        steps=tuple(step.kind for step in policy.steps),
+        promises=tuple(_promise(item, results) for item in plans),
+        computed=store.computed,
+        reused=store.reused,
+        refused=tuple(store.refused),
+    )
+
+
+def _refuse_unknown_chain(policy: Policy) -> None:
+    kinds = tuple(step.kind for step in policy.steps)
+    if len(kinds) > 1 and kinds not in CHAINS:
+        known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
+        raise PolicyError(
+            f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
+        )
+
+
+def _carrying(package: Path, policy: Policy, scratch: Path) -> Path:
+    """Return the package, or a copy whose program is recent enough to hold the policy's result."""
+    needed = policy.needed_target.version
+    if not policy.steps:
+        return package
+    opsets = [int(f.opset.removeprefix("CoreML")) for f in load_program(package).functions.values()]
+    if min(opsets) >= needed - 10:  # CoreML6 is iOS16
+        return package
+    return raise_target(package, policy.needed_target, scratch / package.name)
+
+
+Tasks = Mapping[Key, Task]
+
+
+def _tasks(plans: Sequence[Plan]) -> Tasks:
+    return {(p.weight.function, p.weight.name): task for p in plans if (task := _task(p)) is not None}
+
+
+def _task(item: Plan) -> Task | None:
+    actions = tuple(action for action in item.actions if action is not None)
+    weight = item.weight
+    if not actions or weight.constant.file is None:
+        return None
+    return Task(weight.constant.file.path, weight.constant.offset, weight.dtype, weight.shape, actions, weight.axes)
+
+
+class _Store:
+    """Compressed weights by content: read and verified, or computed and kept."""
+
+    def __init__(self, folder: Path, jobs: int) -> None:
+        self.folder = folder
+        self.jobs = max(1, jobs)
+        self.computed = 0
+        self.reused = 0
+        self.refused: list[str] = []
+
+    def results(self, tasks: Tasks, workers: Workers) -> dict[Key, _Result]:
+        """Return the result of each task; equal tasks are one."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            keys = dict(zip(tasks, pool.map(Task.key, tasks.values()), strict=True))
+            unique = {keys[name]: (name, task) for name, task in tasks.items()}
+            entries = zip(unique, pool.map(self._read, unique, [task for _, task in unique.values()]), strict=True)
+            found = dict(entries)
+        missing = [key for key, result in found.items() if result is None]
+        found |= self._compute({key: unique[key] for key in missing}, workers)
+        self.computed, self.reused = len(missing), len(unique) - len(missing)
+        return {name: result for name in tasks if (result := found[keys[name]]) is not None}
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _read(self, key: str, task: Task) -> _Result | None:
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            encoded = entry.load(path)
+            wrong = problem(task.weight(), encoded, task.actions)
+        except ValueError as error:
+            wrong = str(error)
+        if wrong is None:
+            return _Result(encoded, (None,) * len(task.actions))
+        self.refused.append(f"cache entry {path.name[:12]}… was refused: {wrong}")
+        path.unlink(missing_ok=True)
+        return None
+
+    def _compute(self, missing: Mapping[str, tuple[Key, Task]], workers: Workers) -> dict[str, _Result]:
+        jobs = [Job(name[1], task, self._path(key)) for key, (name, task) in missing.items()]
+        reasons = workers.run(jobs)
+        return {key: self._computed(self._path(key), reasons[self._path(key)]) for key in missing}
+
+    def _computed(self, path: Path, reasons: Reasons) -> _Result:
+        if all(reasons):
+            return _Result(None, reasons)
+        result = _Result(entry.load(path), reasons)
+        if any(reasons):  # only what every step was applied to is kept: a reason cannot be verified cheaply
+            path.unlink()
+        return result
+
+
+def _write(source: Path, plans: Sequence[Plan], results: Mapping[Key, _Result], out: Path) -> None:
+    encoded = {name: result.encoded for name, result in results.items() if result.encoded is not None}
+    if encoded:
+        write_package(source, encoded, out)
+        return
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.copytree(source, out, symlinks=True)
+
+
+def _promise(item: Plan, results: Mapping[Key, _Result]) -> Promise:
+    weight = item.weight
+    actions, skips = list(item.actions), list(item.skips)
+    result = results.get((weight.function, weight.name))
+    if result is not None:
+        tried = [index for index, action in enumerate(actions) if action is not None]
+        for index, reason in zip(tried, result.reasons, strict=True):
+            if reason is not None:
+                actions[index], skips[index] = None, Skip(reason)
+    return Promise(
+        weight.function,
+        weight.name,
+        weight.consumers,
+        weight.layer,
+        weight.dtype,
+        weight.shape,
+        tuple(actions),
+        tuple(skips),
+    )

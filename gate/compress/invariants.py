@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What did each step promise about a weight, and is it kept?
+
+Linear quantization: no value moves by more than half a scale. A palette: every value is an entry of its table, the nearest one.
+Pruning: survivors do not move, and the smallest became zero. Joint forms: both, survivors by the second. To each bound comes
+what rounding to the stored type costs, derived beside it. `spot_checks` asks besides whether the parameters are the best ones:
+a bound alone would accept a table that somebody made up.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gate.compress.encoded import Array, Encoded, Form, decode, scaled_tables, spread
+from gate.mil.blob import BITS
+from gate.policy import Action, Palettize, Prune, Quantize
+
+Floats = npt.NDArray[np.float32]
+CHUNK = 2**18  # elements that are compared at a time, so that temporary arrays stay in the processor's cache
+# Relative and absolute size of one unit in the last place. A table of float32 is held to float16's: scikit-learn's k-means
+# compares squared distances in float32, whose cancellation costs about as much.
+HALF_ULP = 2.0**-11
+HALF_TINY = 2.0**-24
+SINGLE_ULP = 2.0**-23
+SINGLE_TINY = 2.0**-149
+
+# All float16 values by their bits, and the bits in the order of the values (NaN last).
+_WIDE: Floats = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+_ORDER = np.argsort(_WIDE, kind="stable")
+_SORTED = _WIDE[_ORDER]
+LEAST_KEYED = 4096  # values of a table from which on a look-up per float16 pattern pays
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One promise: `found` must not exceed `limit` (or, with `at_least`, not fall below it)."""
+
+    what: str
+    found: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Is it kept? NaN is not."""
+        return self.found >= self.limit if self.at_least else self.found <= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.found:.6g}, promised at {'least' if self.at_least else 'most'} {self.limit:.6g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The stored parameters that a bound needs, in the shapes of iOS18's ops: one per block along each axis."""
+
+    bits: int
+    scale: Array | None = None
+    tables: Array | None = None  # (blocks …, entries, length of a vector)
+    axis: int | None = None  # of vectors
+
+    @classmethod
+    def of(cls, encoded: Encoded) -> "Kept":
+        """Take them from a compressed weight."""
+        parts = encoded.parts
+        values = next(parts[name] for name in ("data", "indices", "nonzero_data") if name in parts)
+        if encoded.form is Form.SCALED_PALETTE:
+            tables = scaled_tables(parts["lut"].array, parts["scale"].array)
+            return cls(BITS[values.dtype], None, tables, encoded.axis)
+        scale, lut = (parts[name].array if name in parts else None for name in ("scale", "lut"))
+        return cls(BITS[values.dtype], scale, lut, encoded.axis)
+
+
+def untouched(before: Array, after: Array) -> tuple[Bound, ...]:
+    """Say how many values of a weight changed that none should."""
+    return (Bound("values that changed", _differing(before, after), 0),)
+
+
+def bounds(before: Array, after: Array, kept: Kept, actions: Sequence[Action]) -> tuple[Bound, ...]:
+    """Measure what the applied actions promised. `before` and `after` are the weight as its consumers see it."""
+    if before.shape != after.shape:
+        return (Bound(f"elements of {after.shape}, expected {before.shape}", after.size, -1),)
+    found: list[Bound] = []
+    for action in actions:
+        match action:
+            case Prune():
+                found += _pruned(before, after, action, last=action is actions[-1])
+            case Quantize():
+                found += _quantized(before, after, kept, action, pruned=len(actions) > 1)
+            case Palettize():
+                found += _palettized(before, after, kept, action, pruned=len(actions) > 1)
+    return tuple(found)
+
+
+def problem(before: Array, encoded: Encoded, actions: Sequence[Action]) -> str | None:
+    """Say what is wrong with a compressed weight that came from elsewhere; None when it can be used."""
+    if encoded.shape != before.shape:
+        return f"it has shape {encoded.shape}, expected {before.shape}"
+    try:
+        after = decode(encoded, rounded=False)
+    except (ValueError, IndexError, TypeError) as error:
+        return f"it cannot be decoded ({error})"
+    kept = Kept.of(encoded)
+    stored = next((part.dtype for name, part in encoded.parts.items() if name in ("scale", "lut")), str(after.dtype))
+    if stored != str(before.dtype):
+        return f"it decodes to {stored}, expected {before.dtype}"
+    found = [*bounds(before, after, kept, actions), *spot_checks(before, after, encoded, kept, actions)]
+    return next((str(bound) for bound in found if not bound.holds), None)
+
+
+def sparsity(after: Array) -> float:
+    """Return the part of a weight that is zero."""
+    return 1 - float(np.count_nonzero(_magnitude(after))) / max(after.size, 1)
+
+
+# Pruning
+
+
+def _pruned(before: Array, after: Array, action: Prune, last: bool) -> Iterator[Bound]:
+    zeros = after.size - int(np.count_nonzero(_magnitude(after)))
+    yield Bound("values that are zero", zeros, promised_zeros(before.shape, action), at_least=True)
+    if not last:
+        return
+    changed, largest, smallest = 0, 0, np.iinfo(_bits(before).dtype).max
+    for old, new in _chunks(_bits(before), _bits(after)):
+        alive = _magnitude(new) != 0
+        size = _magnitude(old)
+        changed += int(np.count_nonzero((old != new) & alive))
+        largest = max(largest, int((size * ~alive).max()))
+        smallest = min(smallest, int(np.where(alive, size, smallest).min()))
+    yield Bound("surviving values that changed", changed, 0)
+    if action.n_m is None and 0 < zeros < after.size:
+        yield Bound("largest value that was pruned", _from_bits(largest, before), _from_bits(smallest, before))
+
+
+def promised_zeros(shape: tuple[int, ...], action: Prune) -> float:
+    """Return the least number of zeros: coremltools prunes up to a percentile of n - 1 intervals, or n of each m channels."""
+    elements = math.prod(shape)
+    if action.n_m is None:
+        return action.sparsity * (elements - 1)
+    n, m = action.n_m
+    rest = shape[1] % m
+    return elements // shape[1] * (shape[1] // m * n + max(0, n - (m - rest) if rest else 0))
+
+
+# Linear quantization
+
+
+def _quantized(before: Array, after: Array, kept: Kept, action: Quantize, pruned: bool) -> Iterator[Bound]:
+    yield Bound("bits per value", kept.bits, BITS[action.dtype])
+    if kept.scale is None:
+        yield Bound("scales", 0, 1, at_least=True)
+        return
+    levels = 2 ** BITS[action.dtype] - 1
+    allowed = _scale_allowance(kept.scale, levels)
+    worst = 0.0
+    for old, new, limit in _rows(before, after, spread(allowed, before.shape)):
+        allowance = _ulp(old, before.dtype)
+        allowance += limit
+        error = np.abs(np.subtract(old, new, out=old), out=old)
+        error /= allowance
+        if pruned:
+            error *= new != 0
+        worst = _larger(worst, error)
+    yield Bound("largest error, in half scales and rounding", worst, 1)
+
+
+def _scale_allowance(scale: Array, levels: int) -> Floats:
+    """Half a scale, and what storing it costs: half its last place, as often as the largest integer counts it.
+
+    The second matters where a scale is so small that float16 holds it with few bits or as zero.
+    """
+    wide = widen(scale)
+    stored: Floats = wide / 2 + np.float32(levels / 2) * _ulp(wide, scale.dtype)
+    return stored
+
+
+# Palettes
+
+
+def _palettized(before: Array, after: Array, kept: Kept, action: Palettize, pruned: bool) -> Iterator[Bound]:
+    if kept.tables is None:
+        yield Bound("tables", 0, 1, at_least=True)
+        return
+    yield Bound("entries per table", kept.tables.shape[-2], 2**action.bits)
+    if action.mode == "unique":
+        yield Bound("values that changed", int(np.count_nonzero(before != after)), 0)
+        return
+    foreign, worst = 0, 0.0
+    for table, old, new in _by_table(before, after, kept):
+        old, new = _not_nearest(table, old, new)
+        if pruned:
+            survives = new[:, 0] != 0
+            old, new = old[survives], new[survives]
+        strangers, excess = _examine(table, old, new, action)
+        foreign, worst = foreign + strangers, excess if math.isnan(excess) else max(worst, excess)
+    yield Bound("values that are not in their table", foreign, 0)
+    yield Bound("distance beyond the nearest entry, in rounding", worst, 1)
+
+
+def _by_table(before: Array, after: Array, kept: Kept) -> Iterator[tuple[Floats, Array, Array]]:
+    """Yield each table (entries, length) with the vectors (…, length) that it stands for, before and after."""
+    assert kept.tables is not None
+    length = kept.tables.shape[-1]
+    old, new = (_vectors(array, kept.axis, length) for array in (before, after))
+    blocks = kept.tables.shape[:-2]
+    for block in np.ndindex(*blocks):
+        where = tuple(
+            slice(i * (size // count), (i + 1) * (size // count))
+            for i, count, size in zip(block, blocks, old.shape[:-1], strict=True)
+        )
+        yield widen(kept.tables[block]), old[where].reshape(-1, length), new[where].reshape(-1, length)
+
+
+def _vectors(array: Array, axis: int | None, length: int) -> Array:
+    if axis is None:
+        return array[..., None]
+    shape = (*array.shape[:axis], array.shape[axis] // length, length, *array.shape[axis + 1 :])
+    return np.moveaxis(array.reshape(shape), axis + 1, -1)
+
+
+def _not_nearest(table: Floats, old: Array, new: Array) -> tuple[Array, Array]:
+    """Drop the values that became their nearest entry: all but a few, found by one look-up per float16 pattern."""
+    if table.shape[1] > 1 or old.dtype != np.float16 or new.dtype != np.float16 or len(old) < LEAST_KEYED:
+        return old, new
+    entries = np.unique(table)
+    expected = entries.astype(np.float16).view(np.uint16)[_nearest_by_bits(entries)]
+    rest = [
+        start + np.flatnonzero(expected.take(was) != now)
+        for start, (was, now) in zip(_starts(old), _chunks(_bits(old), _bits(new)), strict=True)
+    ]
+    odd = np.concatenate(rest)
+    return old[odd], new[odd]
+
+
+def _nearest_by_bits(entries: Floats) -> npt.NDArray[np.intp]:
+    """Return the place of the nearest entry for each of the 65,536 float16 patterns; `entries` are in order."""
+    cuts = np.searchsorted(_SORTED, (entries[1:] + entries[:-1]) / 2)
+    counts = np.diff(np.concatenate([[0], cuts, [_SORTED.size]]))
+    places = np.empty(_SORTED.size, np.intp)
+    places[_ORDER] = np.repeat(np.arange(entries.size), counts)
+    return places
+
+
+def _examine(table: Floats, old: Array, new: Array, action: Palettize) -> tuple[int, float]:
+    """Count values that are not entries; measure how much farther than the nearest entry they are, in what is allowed."""
+    slack = _table_slack(table, action)
+    foreign, worst = 0, 0.0
+    step = max(1, CHUNK // table.size) if table.shape[1] > 1 else CHUNK
+    for start in range(0, len(old), step):
+        was, now = (widen(array[start : start + step]) for array in (old, new))
+        nearest, inside = _distances(table, was, now)
+        excess = np.sqrt(np.square(was - now).sum(1)) - nearest
+        excess /= slack + 2 * HALF_ULP * (np.abs(was).max(1) + np.abs(now).max(1))
+        foreign, worst = foreign + int(np.count_nonzero(~inside)), _larger(worst, excess)
+    return foreign, worst
+
+
+def _distances(table: Floats, was: Floats, now: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the distance of each vector to its nearest entry, and whether its new value is an entry."""
+    if table.shape[1] > 1:
+        apart = np.square(was[:, None] - table[None]).sum(2).min(1)
+        inside = (now[:, None] == table[None]).all(2).any(1)
+        return np.sqrt(apart), inside
+    entries = np.unique(table)
+    middles = (entries[1:] + entries[:-1]) / 2
+    nearest = np.abs(was[:, 0] - entries[np.searchsorted(middles, was[:, 0])])
+    place = np.minimum(np.searchsorted(entries, now[:, 0]), entries.size - 1)
+    return nearest, entries[place] == now[:, 0]
+
+
+def _table_slack(table: Floats, action: Palettize) -> float:
+    """Return what rounding costs everywhere in a table: uniform ones are computed in float16, three roundings an index."""
+    span = float(table.max() - table.min())
+    uniform = 6 * HALF_ULP * span if action.mode == "uniform" else 0.0
+    scaled = 2 * HALF_ULP * span if action.per_channel_scale else 0.0
+    return uniform + scaled + HALF_TINY
+
+
+# Are the parameters the best ones?
+
+
+def spot_checks(
+    before: Array, after: Array, encoded: Encoded, kept: Kept, actions: Sequence[Action]
+) -> tuple[Bound, ...]:
+    """Measure whether the parameters are what the method gives, as far as a glance tells."""
+    match actions[-1]:
+        case Quantize() as action if kept.scale is not None:
+            deviation = _scale_deviation(before, kept.scale, action)
+            return (Bound("scale, against that of its range", deviation, 1),)
+        case Palettize(mode="kmeans", cluster_dim=1, per_channel_scale=False) if kept.tables is not None:
+            deviation = _mean_deviation(before, after, encoded.form is Form.SPARSE_PALETTE, kept)
+            return (Bound("table entry, against the mean of its values", deviation, 1),)
+    return ()
+
+
+def _scale_deviation(before: Array, scale: Array, action: Quantize) -> float:
+    """Return how far the scales are from the range of their block over the levels, in two last places.
+
+    Pruning removes the smallest values, so it does not change the range.
+    """
+    low, high = _block_range(before, scale.shape)
+    levels = 2 ** BITS[action.dtype] - 1
+    if action.mode == "linear_symmetric":
+        high = np.maximum(np.abs(low), np.abs(high))
+        low, levels = -high, levels - 1
+    expected = (np.maximum(high, 0) - np.minimum(low, 0)) / np.float32(levels)
+    return _larger(0.0, np.abs(widen(scale) - expected) / (2 * _ulp(expected, scale.dtype)))
+
+
+def _block_range(array: Array, blocks: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Return least and largest value of each block; of float16 by integers that sort alike, which are ten times as fast."""
+    split = [part for size, count in zip(array.shape, blocks, strict=True) for part in (count, size // count)]
+    axes = tuple(range(1, len(split), 2))
+    bits = _bits(array).astype(f"i{array.dtype.itemsize}", copy=False).view(f"i{array.dtype.itemsize}")
+    top = np.iinfo(bits.dtype).max
+    ordered = (bits ^ ((bits >> (bits.dtype.itemsize * 8 - 1)) & top)).reshape(split)
+    ends = (ordered.min(axes), ordered.max(axes))
+    low, high = (widen((end ^ ((end >> (end.dtype.itemsize * 8 - 1)) & top)).view(array.dtype)) for end in ends)
+    return low, high
+
+
+def _mean_deviation(before: Array, after: Array, sparse: bool, kept: Kept) -> float:
+    """Return how far table entries are from the mean of the values that they stand for.
+
+    coremltools clusters large float16 weights exactly; for others it stops when centres move by less than a tenth of the
+    standard deviation. In a pruned weight the entry that stands for the zeros is left out: they are not stored.
+    """
+    worst = 0.0
+    for table, old, new in _by_table(before, after, kept):
+        entries = np.unique(table)
+        counts, sums, deviation = _by_entry(entries, old[:, 0], new[:, 0])
+        used = counts > 0
+        if sparse:
+            used &= np.abs(entries) > np.abs(entries).min()
+        if used.any():
+            exact = before.dtype == np.float16 and len(old) >= 10_000
+            slack = 2 * _ulp(entries[used], before.dtype) + (0.0 if exact else 0.1 * deviation)
+            worst = _larger(worst, np.abs(entries[used] - sums[used] / counts[used]) / slack)
+    return worst
+
+
+def _by_entry(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]:
+    """Return count and sum of the values that each entry stands for, and their standard deviation."""
+    counts, sums = np.zeros(entries.size), np.zeros(entries.size)
+    total = square = 0.0
+    by_bits = _nearest_by_bits(entries) if new.dtype == np.float16 else None
+    for was, now in _chunks(old, new):
+        wide = widen(was)
+        if by_bits is not None:
+            places = by_bits.take(_bits(now))
+        else:
+            places = np.minimum(np.searchsorted(entries, now), entries.size - 1)
+        counts += np.bincount(places, minlength=entries.size)
+        sums += np.bincount(places, wide, minlength=entries.size)
+        total, square = total + float(wide.sum()), square + float(np.square(wide).sum())
+    return counts, sums, math.sqrt(max(0.0, square / old.size - (total / old.size) ** 2))
+
+
+# Arithmetic
+
+
+def widen(array: Array) -> Floats:
+    """Return float32; of float16 by look-up, which is faster than numpy's conversion."""
+    if array.dtype == np.float16:
+        return _WIDE.take(array.view(np.uint16))
+    return array.astype(np.float32)
+
+
+def _starts(array: Array) -> range:
+    return range(0, array.size, CHUNK)
+
+
+def _chunks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield the elements of arrays of one size, a chunk at a time."""
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
+    for start in _starts(flat[0]):
+        yield tuple(array[start : start + CHUNK] for array in flat)
+
+
+def _rows(before: Array, after: Array, limit: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Yield whole rows, about a chunk at a time, in float32, with what is allowed there."""
+    rows = max(1, CHUNK // max(1, before[:1].size))
+    for start in range(0, len(before), rows):
+        here = slice(start, start + rows)
+        yield widen(before[here]), widen(after[here]), limit if limit.shape[0] == 1 else limit[here]
+
+
+def _bits(array: Array) -> Array:
+    """Return the elements as unsigned integers of their size."""
+    if array.dtype.kind == "u":
+        return array
+    view: Array = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+    return view
+
+
+def _magnitude(array: Array) -> Array:
+    """Return the bits without the sign: integers that sort as magnitudes do."""
+    bits = _bits(array)
+    size: Array = bits & bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
+    return size
+
+
+def _from_bits(bits: int, like: Array) -> float:
+    return float(np.array([bits], f"u{like.dtype.itemsize}").view(like.dtype)[0])
+
+
+def _differing(before: Array, after: Array) -> int:
+    """Count values that are not equal bit for bit (NaN equals itself, -0 is not 0)."""
+    if before.shape != after.shape:
+        return max(before.size, after.size)
+    return int(np.count_nonzero(_bits(before) != _bits(after.astype(before.dtype, copy=False))))
+
+
+def _ulp(values: Floats, dtype: np.dtype[Any]) -> Floats:
+    """Return at least one unit in the last place that values of this size have in `dtype`."""
+    relative, least = (2 * HALF_ULP, HALF_TINY) if dtype == np.float16 else (SINGLE_ULP, SINGLE_TINY)
+    size: Floats = np.abs(values) * np.float32(relative)
+    return np.maximum(size, np.float32(least))
+
+
+def _larger(worst: float, values: Array) -> float:
+    """Return the larger of both; NaN when there is one."""
+    here = float(values.max()) if values.size else 0.0
+    return here if math.isnan(here) else max(worst, here)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How are weights compressed side by side? In fresh processes of one thread each, largest weight first.
+
+Each process holds one weight at a time, so memory is bounded by the number of processes times the largest weight. They start
+when there is something to do and can be kept for several policies.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from gate.compress.entry import Task
+from gate.errors import ToolchainError
+
+_ROOT = Path(__file__).resolve().parents[2]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task, and the file that its result goes to."""
+
+    name: str
+    task: Task
+    out: Path
+
+
+Reasons = tuple[str | None, ...]
+
+
+class Workers:
+    """A number of worker processes; a context manager that ends them."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = max(1, jobs)
+        self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+        self._started: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    stream.close()
+        self._started.clear()
+        self._idle = SimpleQueue()
+
+    def run(self, jobs: Sequence[Job]) -> dict[Path, Reasons]:
+        """Do all jobs; return why steps were skipped, by result file. ToolchainError when one cannot be done."""
+        for _ in range(min(self.jobs, len(jobs)) - len(self._started)):
+            self._start()
+        ordered = sorted(jobs, key=lambda job: job.task.elements, reverse=True)
+        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+            try:
+                answers = list(pool.map(self._do, ordered))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.close()
+                raise
+        return {job.out: reasons for job, reasons in zip(ordered, answers, strict=True)}
+
+    def _start(self) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gate.compress.worker"],  # -P: nothing is imported from the working directory
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={"PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]), **ONE_THREAD},
+        )
+        self._started.append(process)
+        self._idle.put(process)
+
+    def _do(self, job: Job) -> Reasons:
+        process = self._idle.get_nowait()  # there are as many as threads; none is left once they were ended
+        reply = _ask(process, {"task": job.task.to_json(), "out": str(job.out)})
+        self._idle.put(process)
+        if "error" in reply:
+            raise ToolchainError(f"weight {job.name}: compression failed: {reply['error']}")
+        return tuple(reply["reasons"])
+
+
+def _ask(process: "subprocess.Popen[str]", request: Mapping[str, Any]) -> dict[str, Any]:
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+    except (OSError, ValueError):
+        line = ""
+    if not line:
+        return {"error": f"its process ended (exit code {process.wait()}); too little memory is the usual cause"}
+    reply: dict[str, Any] = json.loads(line)
+    return reply

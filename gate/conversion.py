@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What came of a conversion: the packages, the route that was taken, and what each failed route had to say.
+
+What is the model's own fault is kept apart from what is not: a time-out or a broken tool is never reported as the model's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gate.bench import Bench
+from gate.config import ModelEntry
+from gate.difference import compare
+from gate.engine import Engine
+from gate.errors import NoAnswer, SourceFault
+from gate.mil import MilError
+from gate.policy import Precision, Target
+from gate.report import Finding
+from gate.source import ConversionFailed, Source, choose_route
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One model entry as Core ML packages, before any compression."""
+
+    float32: Path | None = None  # what the converter means, without rounding
+    float16: Path | None = None
+    finished: Path | None = None  # the package as the team handed it over, or as its converter script made it
+    route: str | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)  # MIL name -> layer path
+    lines: Mapping[str, str] = field(default_factory=dict)  # MIL name -> file.py:41
+    findings: tuple[Finding, ...] = ()
+    fault: str | None = None  # the model's own, deterministic: no route converts
+    no_answer: str | None = None  # not the model's: time-out, memory, toolchain
+
+    @property
+    def usable(self) -> bool:
+        """Is there anything to judge?"""
+        return any((self.float32, self.float16, self.finished))
+
+
+def failed(error: SourceFault | NoAnswer) -> Conversion:
+    """A conversion that never was, with whose fault it is."""
+    findings = error.findings if isinstance(error, ConversionFailed) else ()
+    if isinstance(error, SourceFault):
+        return Conversion(fault=str(error), findings=findings)
+    return Conversion(no_answer=str(error), findings=findings)
+
+
+def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, bench: Bench) -> Conversion:
+    """Convert a torch source in float32 by the first route that is right, then in float16 by the same route."""
+    limit = entry.budgets.fidelity.error
+
+    def matches(package: Path) -> float | None:
+        return _error(package, engine, bench)
+
+    try:
+        choice = choose_route(source, matches=matches, limit=limit, target=target)
+        exact = choice.converted
+        half = source.convert(exact.route or "", Precision.FLOAT16, keep_float32=entry.keep_float32, target=target)
+    except (SourceFault, NoAnswer) as error:
+        return failed(error)
+    ops = exact.source_map.ops | half.source_map.ops
+    return Conversion(
+        float32=exact.package,
+        float16=half.package,
+        route=exact.route,
+        layers={name: line.layer for name, line in ops.items() if line.layer},
+        lines={name: line.place for name, line in ops.items() if line.place},
+        findings=choice.findings,
+    )
+
+
+def _error(package: Path, engine: Engine, bench: Bench) -> float | None:
+    """Largest error of a float32 program as a fraction of the range; None where it cannot be had here."""
+    if bench.reference is None:
+        return None
+    try:
+        differences = compare(bench.reference, bench.answers(engine, package, "float32"))
+    except MilError:
+        return None  # no kernel, or a broken package: the checks will say so
+    return max(d.error if d.sound else float("inf") for d in differences)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs a candidate? `mil` is ours and runs anywhere; `coreml` is Apple's runtime and needs macOS."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from gate.errors import NoAnswer
+from gate.report import Environment
+
+Array = npt.NDArray[Any]
+
+
+class Session(Protocol):
+    """A loaded package, ready to predict."""
+
+    def predict(self, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """Return the outputs of each sample."""
+        ...
+
+
+class Engine(Protocol):
+    """Loads packages and says where its numbers come from."""
+
+    @property
+    def environment(self) -> Environment:
+        """Where this engine's numbers come from."""
+        ...
+
+    def load(self, package: Path, precision: str = "declared") -> Session:
+        """Load a package."""
+        ...
+
+
+def make_engine(name: str) -> Engine:
+    """Return the engine of a name: auto is coreml on a Mac and mil elsewhere."""
+    if name == "auto":
+        name = "coreml" if sys.platform == "darwin" else "mil"
+    if name == "mil":
+        from gate.engine.mil import MilEngine
+
+        return MilEngine()
+    if sys.platform != "darwin":
+        raise NoAnswer(f"--engine coreml: found {sys.platform}, expected macOS; use --engine mil here")
+    from gate.engine.coreml import CoreMLEngine
+
+    return CoreMLEngine()

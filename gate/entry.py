@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to one model entry: source → bench → conversion → a candidate per policy → its results.
+
+What goes wrong is told where it belongs: the team's own fault is `feasibility: fail`, infrastructure is `error`, and a path
+or function that does not exist stops the run as wrong usage.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from gate import data, waivers
+from gate.baseline import Baseline
+from gate.bench import Array, Bench, Sample, check_names, first_items, make_samples
+from gate.candidate import Candidate, computes_float32, read_package
+from gate.checks import CHECKS, accuracy, base, feasibility
+from gate.compress import Compressed, Workers, cast_float16, compress
+from gate.config import Config, ModelEntry, Waiver
+from gate.conversion import Conversion, convert, failed
+from gate.data import Dataset, Part
+from gate.engine import Engine
+from gate.errors import NoAnswer, SourceFault, UsageError
+from gate.files import sha256_file
+from gate.policy import Policy, Precision, Target
+from gate.report import Candidate as CandidateRecord
+from gate.report import Data, Result, Role
+from gate.source import Reference, Source, StoredReference, reference_for
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a model entry is judged under."""
+
+    config: Config
+    engine: Engine
+    baseline: Baseline | None
+    waivers: tuple[Waiver, ...]
+    cache: Path | None
+    workers: Workers
+    work: Path  # packages/, logs/ and per_item/ go here
+
+
+@dataclass
+class Trial:
+    """One model entry on its way through the gate."""
+
+    entry: ModelEntry
+    source: Source
+    around: Circumstances
+    scratch: Path
+    conversion: Conversion = field(default_factory=Conversion)
+    bench: Bench = field(default_factory=lambda: Bench((), ""))
+    digest: str | None = None
+
+    @property
+    def target(self) -> Target:
+        """The entry's deployment target."""
+        return self.around.config.target(self.entry)
+
+    def prepare(self) -> None:
+        """Ask the source, build the bench and convert; a fault becomes the conversion's."""
+        try:
+            if self.entry.source.kind in ("coreml", "converter"):
+                self._prepare_finished()
+            else:
+                self._prepare_torch()
+        except (SourceFault, NoAnswer) as error:
+            self.conversion = failed(error)
+
+    def _prepare_torch(self) -> None:
+        self.digest = self.source.describe().digest
+        self.bench = self._make_bench(self.source.example_inputs())
+        self.conversion = convert(self.source, self.entry, self.target, self.around.engine, self.bench)
+
+    def _prepare_finished(self) -> None:
+        package = self.source.finished.package
+        self.conversion = Conversion(finished=package)
+        self.digest = read_package(package).digest
+        self.bench = self._make_bench(self.source.example_inputs())
+
+    def _make_bench(self, example: dict[str, Array]) -> Bench:
+        dataset = self._dataset()
+        if dataset is not None:
+            check_names(example, dataset)
+        reference = reference_for(self.entry, self.around.config, self.source, run_package=self._run_package)
+        samples, origin = self._samples(example, dataset, reference)
+        if reference is None:
+            why = "A finished package has no reference; name one in gate.yml (reference: {onnx: …}) to compare with."
+            return Bench(samples, origin, no_reference=why, dataset=dataset, example=example)
+        return Bench(
+            samples,
+            origin,
+            tuple(reference.references(samples)),
+            reference.kind,
+            dataset=dataset,
+            example=example,
+            references=reference.references,
+        )
+
+    def _samples(
+        self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None
+    ) -> tuple[tuple[Sample, ...], str]:
+        """Stored outputs answer to the items of the data set in their order, and to nothing else."""
+        if not isinstance(reference, StoredReference):
+            return make_samples(example, self.entry.inputs, dataset)
+        if dataset is None:
+            raise UsageError(f"models.{self.entry.name}.reference: stored outputs need the dataset that they answer to")
+        return first_items(example, dataset)
+
+    def _run_package(self, package: Path, samples: Sequence[Sample]) -> list[dict[str, Array]]:
+        return self.around.engine.load(package).predict(samples)
+
+    def _dataset(self) -> Dataset | None:
+        where = self.entry.dataset
+        if where is None:
+            return None
+        if isinstance(where, str) and ".py:" in where:
+            items = self.source.items()
+            side = {"id": items.ids, "slice": items.slices, "cluster": items.clusters}
+            found = data.from_items(where, items.inputs, items.labels, side)
+        else:
+            found = data.load(where, self.around.config.folder, self.entry.inputs)
+        return found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+
+    def judge(self, policy: Policy, role: Role) -> CandidateRecord:
+        """Build the candidate of one policy and ask every check about it."""
+        record = CandidateRecord(role=role, policy=policy.name, summary=policy.summary, policy_digest=policy.digest)
+        if not self.conversion.usable:
+            return record.model_copy(update={"results": (feasibility.judge(self.conversion),)})
+        try:
+            before = self._before(policy)
+            candidate, compressed = self._build(policy, role, before)
+        except (SourceFault, NoAnswer) as error:
+            return record.model_copy(update={"results": (feasibility.judge(failed(error)),)})
+        package = candidate.package
+        update = {
+            "package": package.path.relative_to(self.around.work).as_posix(),
+            "package_digest": package.digest,
+            "files": package.files,
+            "results": self._results(self._subject(candidate, compressed, before)),
+        }
+        return record.model_copy(update=update)
+
+    def _results(self, subject: base.Subject) -> tuple[Result, ...]:
+        today = date.today()
+        answers = (result for check in CHECKS for result in base.run(check, subject))
+        return tuple(waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in answers)
+
+    def _before(self, policy: Policy) -> Path:
+        """The package in the policy's precision, from which compression starts."""
+        conversion = self.conversion
+        if conversion.finished is not None:
+            return self._finished_in(policy.precision, conversion.finished)
+        if policy.precision is Precision.FLOAT32:
+            return _there(conversion.float32)
+        if not policy.keep_float32:
+            return _there(conversion.float16)
+        kept = (*self.entry.keep_float32, *policy.keep_float32)
+        return self.source.convert(
+            conversion.route or "", Precision.FLOAT16, keep_float32=kept, target=self.target
+        ).package
+
+    def _finished_in(self, precision: Precision, finished: Path) -> Path:
+        """A finished package is cast by coremltools' own pass when a float16 policy asks for it."""
+        if precision is not Precision.FLOAT16 or not computes_float32(finished):
+            return finished
+        cast = self.scratch / "float16.mlpackage"
+        if not cast.exists():
+            cast_float16(finished, cast)
+        return cast
+
+    def _build(self, policy: Policy, role: Role, before: Path) -> tuple[Candidate, Compressed | None]:
+        out = self.around.work / "packages" / self.entry.name / f"{policy.name}.mlpackage"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if not policy.steps:
+            shutil.copytree(before, out) if before.is_dir() else shutil.copyfile(before, out)
+            return Candidate(role, policy, read_package(out)), None
+        compressed = compress(
+            before,
+            policy,
+            out,
+            target=self.target,
+            layers=self.conversion.layers,
+            cache=self.around.cache,
+            workers=self.around.workers,
+        )
+        return Candidate(role, policy, read_package(out)), compressed
+
+    def _subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
+        around = self.around
+        return base.Subject(
+            config=around.config,
+            entry=self.entry,
+            candidate=candidate,
+            conversion=self.conversion,
+            bench=self.bench,
+            engine=around.engine,
+            baseline=around.baseline,
+            compressed=compressed,
+            before=before,
+            out=around.work,
+        )
+
+    def data_record(self, shipped: Policy) -> Data | None:
+        """Which data the numeric checks used, and the digest of the shipped candidate's answers."""
+        dataset = self.bench.dataset
+        if dataset is None:
+            return None
+        per_item = self.around.work / accuracy.per_item_file(self.entry.name, shipped.name)
+        return Data(
+            dataset=dataset.digest,
+            items=len(dataset.ids),
+            labelled=dataset.labels is not None,
+            per_item=sha256_file(per_item) if per_item.is_file() else None,
+        )
+
+
+def _there(package: Path | None) -> Path:
+    if package is None:
+        raise NoAnswer("the conversion has no package of this precision")
+    return package

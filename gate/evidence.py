@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which items did the candidate get right, and which did the models get right that it is compared with?
+
+Evidence is one row of numbers per item and side, gathered in a seeded random order until the verdict is certain or the items are
+used up. Models are callables from a batch to outputs; what runs them is not known here. `per_item.jsonl` holds the same, so that
+anyone can derive the verdict again without a model.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gate import stats
+from gate.config import AccuracyBudget, MetricChoice
+from gate.data import Batch, Dataset
+from gate.errors import UsageError
+from gate.files import write_text
+from gate.metrics import Kind, Metric, Outputs, load
+from gate.report import Outcome
+
+Array = npt.NDArray[Any]
+Predict = Callable[[Batch], Outputs]
+"""Runs a model on a batch; the first axis of each output is the item."""
+
+SCHEMA = "gate.per_item/1"
+BATCH_ITEMS = 32  # between two looks at the evidence
+
+
+class Stop(StrEnum):
+    """Why evaluation ended."""
+
+    ALL = "all items"
+    CURTAILED = "curtailed"
+    SEQUENTIAL = "sequential"
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Rows of the candidate and of each yardstick, item by item, in the order in which they were evaluated."""
+
+    metric: Metric
+    ids: tuple[str, ...]
+    candidate: Array
+    yardsticks: Mapping[str, Array]
+    total: int  # items of the data set, evaluated or not
+    labelled: bool = True
+    stop: Stop = Stop.ALL
+    sequential: bool = (
+        False  # looked at along the way under a confidence sequence, which uses some of the allowed error
+    )
+    right: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of all items; how many the yardstick gets right, where known
+    same: frozenset[str] = frozenset()  # yardsticks whose program or answers equal the candidate's bit for bit
+    outputs: tuple[str, ...] = ()  # names, in the order of agreement's columns
+    slices: tuple[str, ...] | None = None
+    clusters: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    dataset: str = ""  # digest
+
+    @property
+    def n(self) -> int:
+        """Items that were evaluated."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A yardstick that need not run: its rows are known from an earlier report, by id."""
+
+    rows: Mapping[str, Array]
+
+
+def recorded(earlier: Evidence, dataset: Dataset, metric: Metric) -> Recorded:
+    """Take an earlier candidate as a yardstick; raise UsageError with the reason where it cannot be compared with."""
+    if (earlier.metric.name, dict(earlier.metric.parameters)) != (metric.name, dict(metric.parameters)):
+        raise UsageError(
+            f"the baseline measured {earlier.metric.name} by another protocol; run it again on this metric"
+        )
+    if not earlier.labelled or dataset.labels is None:
+        raise UsageError("the baseline's values follow from its own reference's answers, since the data has no labels")
+    if earlier.dataset != dataset.digest:
+        raise UsageError("the baseline was measured on other data; run it again on this data")
+    missing = set(dataset.ids) - set(earlier.ids)
+    if missing:
+        raise UsageError(
+            f"the baseline stopped early and lacks {len(missing):,} of {len(dataset):,} items; run it with stop: never"
+        )
+    return Recorded(dict(zip(earlier.ids, earlier.candidate, strict=True)))
+
+
+def measure(
+    predict: Predict,
+    yardsticks: Mapping[str, Predict | Recorded],
+    dataset: Dataset,
+    metric: Metric,
+    budget: AccuracyBudget | None,
+    *,
+    seed: int = 0,
+    same: frozenset[str] = frozenset(),
+    batch_items: int = BATCH_ITEMS,
+) -> Evidence:
+    """Run the candidate and its yardsticks, the first of which labels unlabelled data, until the verdict is certain.
+
+    `same` names yardsticks whose program is known to be the candidate's: they are not run, and where nothing else is asked,
+    neither is the candidate.
+    """
+    floor = budget is not None and budget.at_least is not None
+    if yardsticks.keys() <= same and not floor:
+        return _nothing_to_run(dataset, metric, same)
+    _check_labels(dataset, metric)
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    asked = {name: run for name, run in yardsticks.items() if name not in same}
+    curtails = metric.kind is Kind.BINARY and dataset.labels is not None and dataset.clusters is None
+    early = _Early(budget, len(dataset)) if curtails and budget and budget.stop != "never" else None
+    known = {
+        name: _known(yardstick, dataset, metric, batch_items)
+        for name, yardstick in asked.items()
+        if early or isinstance(yardstick, Recorded)
+    }
+    gathered = _Gathered(metric, asked, known)
+    if early:
+        early.watch({name: rows for name, (rows, _) in known.items()})
+    for index in _batches(order, batch_items):
+        gathered.add(dataset.batch(index), predict)
+        if early and early.decided(*gathered.newest) and not (gathered.identical and early.stop is Stop.CURTAILED):
+            break  # curtailment saves next to nothing on a pass: better to see whether all answers are identical
+    return gathered.evidence(dataset, order, same, early)
+
+
+def _nothing_to_run(dataset: Dataset, metric: Metric, same: frozenset[str]) -> Evidence:
+    return Evidence(
+        metric, (), np.zeros(0), {}, len(dataset), dataset.labels is not None, same=same, dataset=dataset.digest
+    )
+
+
+def _batches(order: Array, size: int) -> Iterator[Array]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _check_labels(dataset: Dataset, metric: Metric) -> None:
+    """Refuse data on which the metric says nothing."""
+    if dataset.labels is None or not metric.labels_are_classes:
+        return
+    found = np.unique(dataset.labels)
+    if len(found) < 2:
+        raise UsageError(
+            f"dataset {dataset.where}: every label is {found[0]}; {metric.name} needs at least two classes, "
+            "or a constant answer would be perfect"
+        )
+
+
+def _known(yardstick: Predict | Recorded, dataset: Dataset, metric: Metric, size: int) -> tuple[Array, list[bytes]]:
+    """Return a yardstick's rows on every item, in the order of the data, and digests of its outputs; runs it if it must."""
+    if isinstance(yardstick, Recorded):
+        return np.stack([yardstick.rows[name] for name in dataset.ids]), [b""] * len(dataset)
+    rows: list[Array] = []
+    digests: list[bytes] = []
+    for index in _batches(np.arange(len(dataset)), size):
+        batch = dataset.batch(index)
+        outputs = _ask(yardstick, batch)
+        rows.append(metric.per_item(outputs, batch.labels))
+        digests += _digests(outputs, len(index))
+    return _stacked(rows), digests
+
+
+def _ask(run: Predict, batch: Batch) -> Outputs:
+    outputs = run(batch)
+    for name, values in outputs.items():
+        if len(values) != len(batch.ids):
+            raise UsageError(
+                f"output {name}: found {len(values)} rows for {len(batch.ids)} items; the first axis is the item"
+            )
+    return outputs
+
+
+def batched(samples: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """Make outputs with the item as first axis of outputs item by item, as an engine returns them.
+
+    A model's own batch axis of 1 is dropped; outputs of unequal length (lists of boxes) are filled up with -1, below any score.
+    """
+    return {name: _joined([sample[name] for sample in samples]) for name in (samples[0] if samples else {})}
+
+
+def _joined(values: Sequence[Any]) -> Array:
+    if isinstance(values[0], dict | str):
+        return np.array(values, dtype=object if isinstance(values[0], dict) else str)
+    arrays = [np.asarray(value) for value in values]
+    arrays = [a[0] if a.ndim and len(a) == 1 else a for a in arrays]
+    if len({a.shape for a in arrays}) == 1:
+        return np.stack(arrays)
+    if len({a.shape[1:] for a in arrays}) > 1:
+        raise UsageError(
+            f"outputs have unequal shapes: {sorted({a.shape for a in arrays})}; only the first axis may vary"
+        )
+    full = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), -1, dtype=arrays[0].dtype)
+    for row, array in zip(full, arrays, strict=True):
+        row[: len(array)] = array
+    return full
+
+
+def _stacked(rows: Sequence[Array]) -> Array:
+    """Concatenate batches; rows of unequal length (lists of detections) are filled up with -1."""
+    if not rows:
+        return np.zeros(0)
+    if rows[0].ndim == 1:
+        return np.concatenate(rows)
+    width = max(r.shape[1] for r in rows)
+    return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1.0) for r in rows])
+
+
+def _digests(outputs: Outputs, count: int) -> list[bytes]:
+    """Return a digest of each item's outputs; labels alone prove no identity, so without a number of type float none."""
+    arrays = [np.ascontiguousarray(outputs[name]) for name in sorted(outputs)]
+    if not any(a.dtype.kind == "f" for a in arrays):
+        return [b""] * count
+    return [
+        hashlib.sha256(b"".join(a[i].tobytes() for a in arrays if a.dtype != object)).digest() for i in range(count)
+    ]
+
+
+class _Gathered:
+    """Rows as they come in, batch by batch."""
+
+    def __init__(
+        self, metric: Metric, asked: Mapping[str, Predict | Recorded], known: Mapping[str, tuple[Array, list[bytes]]]
+    ) -> None:
+        self._metric, self._asked, self._known = metric, asked, known
+        self._running = {n: run for n, run in asked.items() if n not in known and not isinstance(run, Recorded)}
+        self._candidate: list[Array] = []
+        self._yardsticks: dict[str, list[Array]] = {name: [] for name in asked}
+        self._differs: set[str] = set()
+        self._outputs: tuple[str, ...] = ()
+
+    def add(self, batch: Batch, predict: Predict) -> None:
+        """Run what is not known yet on a batch and keep its rows."""
+        answers = {name: _ask(run, batch) for name, run in self._running.items()}
+        labels = batch.labels if batch.labels is not None else self._labels_of(answers)
+        outputs = _ask(predict, batch)
+        digests = _digests(outputs, len(batch.ids))
+        self._candidate.append(self._metric.per_item(outputs, labels))
+        for name in self._asked:
+            if name in self._known:
+                rows, other = self._known[name][0][batch.index], [self._known[name][1][i] for i in batch.index]
+            else:
+                rows, other = self._metric.per_item(answers[name], labels), _digests(answers[name], len(batch.ids))
+            self._yardsticks[name].append(rows)
+            if b"" in digests or digests != other:
+                self._differs.add(name)
+
+    def _labels_of(self, answers: Mapping[str, Outputs]) -> Any:
+        if not answers:
+            raise UsageError("the data has no labels and there is no reference whose answers could stand for them")
+        labels = self._metric.answer(next(iter(answers.values())))
+        self._outputs = tuple(sorted(labels)) if isinstance(labels, Mapping) else ()
+        return labels
+
+    @property
+    def identical(self) -> bool:
+        """Did no answer differ from any yardstick's so far, in any bit?"""
+        return bool(self._asked) and not self._differs
+
+    @property
+    def newest(self) -> tuple[Array, dict[str, Array]]:
+        """Rows of the last batch."""
+        return self._candidate[-1], {name: rows[-1] for name, rows in self._yardsticks.items()}
+
+    def evidence(self, dataset: Dataset, order: Array, same: frozenset[str], early: "_Early | None") -> Evidence:
+        """Close the books."""
+        candidate = _stacked(self._candidate)
+        index = order[: len(candidate)]
+        used = dataset.subset(index)
+        return Evidence(
+            metric=self._metric,
+            ids=used.ids,
+            candidate=candidate,
+            yardsticks={name: _stacked(rows) for name, rows in self._yardsticks.items()},
+            total=len(dataset),
+            labelled=dataset.labels is not None,
+            stop=early.stop if early and len(candidate) < len(dataset) else Stop.ALL,
+            sequential=early is not None and early.sequential,
+            right={name: _count_right(rows) for name, (rows, _) in self._known.items()} if early else {},
+            same=same | (self._asked.keys() - self._differs if len(candidate) == len(dataset) else set()),
+            outputs=self._outputs,
+            slices=used.slices,
+            clusters=used.clusters,
+            classes=tuple(map(str, used.labels))
+            if used.labels is not None and self._metric.labels_are_classes
+            else None,
+            dataset=dataset.digest,
+        )
+
+
+def is_right(rows: Array) -> Array:
+    """Read rows of a binary metric; an answer that is not finite is wrong."""
+    return np.asarray(np.nan_to_num(rows, nan=0.0) == 1)
+
+
+def _count_right(rows: Array) -> int:
+    return int(is_right(rows).sum())
+
+
+class _Early:
+    """Watches every question of the budget, and says when the verdict is certain."""
+
+    def __init__(self, budget: AccuracyBudget, total: int) -> None:
+        self._budget, self._total = budget, total
+        self.sequential = budget.stop == "sequential"
+        self.stop = Stop.CURTAILED
+        self._questions: list[_Question] = []
+
+    def watch(self, known: Mapping[str, Array]) -> None:
+        """Begin, with every yardstick's rows on the whole data set."""
+        budget = self._budget
+        early, final = stats.shared_confidence(budget.confidence) if self.sequential else (None, budget.confidence)
+        if budget.drop is not None:
+            margin = stats.exact(budget.drop.value)
+            for name, rows in known.items():
+                sequence = early and stats.ConfidenceSequence(float(margin), early)
+                curtailment = stats.Curtailment(_count_right(rows), self._total, margin, final)
+                self._questions.append(_Question(name, curtailment, sequence or None))
+        if budget.at_least is not None:
+            sequence = early and floor_sequence(budget.at_least, early)
+            floor = stats.FloorCurtailment(self._total, budget.at_least, final)
+            self._questions.append(_Question(None, floor, sequence or None))
+
+    def decided(self, candidate: Array, yardsticks: Mapping[str, Array]) -> bool:
+        """Take the newest rows; is the verdict certain? One failure is enough for that, a pass takes every question.
+
+        What is certain to stay inconclusive goes on, since its reader needs the narrowest interval.
+        """
+        answers = [question.update(candidate, yardsticks) for question in self._questions]
+        failed = [stop for outcome, stop in answers if outcome is Outcome.FAIL]
+        stops = failed or [stop for _, stop in answers]
+        self.stop = Stop.SEQUENTIAL if Stop.SEQUENTIAL in stops else Stop.CURTAILED
+        return bool(failed) or (bool(answers) and all(outcome is Outcome.PASS for outcome, _ in answers))
+
+
+def floor_sequence(floor: float, confidence: float) -> stats.ConfidenceSequence:
+    """Watch a floor: each item's drop is minus its being right, so that the proportion is above the floor when that is below."""
+    return stats.ConfidenceSequence(-floor, confidence, (-1, 0))
+
+
+class _Question:
+    """One yardstick, or the floor, and what may answer it before all items are used."""
+
+    def __init__(
+        self,
+        name: str | None,
+        curtailment: stats.Curtailment | stats.FloorCurtailment,
+        sequence: stats.ConfidenceSequence | None,
+    ) -> None:
+        self._name, self._curtailment, self._sequence = name, curtailment, sequence
+
+    def update(self, candidate: Array, yardsticks: Mapping[str, Array]) -> tuple[Outcome | None, Stop]:
+        """Take the newest rows; return the answer, if it is certain, and what made it so."""
+        right = is_right(candidate)
+        other = np.zeros_like(right) if self._name is None else is_right(yardsticks[self._name])
+        certain = self._curtailment.update(right, other)
+        seen = self._sequence and self._sequence.update(other.astype(float) - right.astype(float))
+        return (seen, Stop.SEQUENTIAL) if seen else (certain, Stop.CURTAILED)
+
+
+# --- per_item.jsonl ----------------------------------------------------------------------------------------------------
+
+
+def write_per_item(path: Path, evidence: Evidence) -> str:
+    """Write the evidence, a line that describes it and one line per item; return the digest of the bytes."""
+    head = {
+        "schema": SCHEMA,
+        "metric": {"name": evidence.metric.name, **evidence.metric.parameters},
+        "dataset": evidence.dataset,
+        "total": evidence.total,
+        "labelled": evidence.labelled,
+        "stop": evidence.stop,
+        "sequential": evidence.sequential,
+        "right": dict(evidence.right),
+        "same": sorted(evidence.same),
+        "outputs": list(evidence.outputs),
+    }
+    lines = [head, *(_item(evidence, i) for i in range(evidence.n))]
+    text = "".join(json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n" for line in lines)
+    write_text(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _item(evidence: Evidence, i: int) -> dict[str, Any]:
+    optional = {"slice": evidence.slices, "cluster": evidence.clusters, "class": evidence.classes}
+    return {
+        "id": evidence.ids[i],
+        "candidate": _plain(evidence.candidate[i]),
+        **{name: values[i] for name, values in optional.items() if values is not None},
+        "yardsticks": {name: _plain(rows[i]) for name, rows in evidence.yardsticks.items()},
+    }
+
+
+def _plain(row: Array) -> Any:
+    """Make a number or list that JSON can hold; what is not finite becomes null."""
+    values = [None if not np.isfinite(v) else float(v) for v in np.atleast_1d(row)]
+    return values[0] if np.ndim(row) == 0 else values
+
+
+def read_per_item(path: Path) -> Evidence:
+    """Read what `write_per_item` wrote."""
+    try:
+        head, *items = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if head["schema"] != SCHEMA:
+            raise UsageError(f"{path}: found schema {head['schema']!r}, expected {SCHEMA!r}")
+        return _read(head, items)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: not a per-item file of this version: {error!r}") from None
+
+
+def _read(head: Mapping[str, Any], items: list[dict[str, Any]]) -> Evidence:
+    def column(name: str) -> tuple[str, ...] | None:
+        return tuple(item[name] for item in items) if items and name in items[0] else None
+
+    return Evidence(
+        metric=load(MetricChoice(**head["metric"])),
+        ids=tuple(item["id"] for item in items),
+        candidate=np.array([item["candidate"] for item in items], dtype=float),
+        yardsticks={
+            name: np.array([item["yardsticks"][name] for item in items], dtype=float)
+            for name in (items[0]["yardsticks"] if items else ())
+        },
+        total=head["total"],
+        labelled=head["labelled"],
+        stop=Stop(head["stop"]),
+        sequential=head["sequential"],
+        right=head["right"],
+        same=frozenset(head["same"]),
+        outputs=tuple(head["outputs"]),
+        slices=column("slice"),
+        clusters=column("cluster"),
+        classes=column("class"),
+        dataset=head["dataset"],
+    )

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How do many samples run through a program that was written for one?
+
+Each step runs once over a stack of samples (`torch.vmap`); a value that does not depend on the input stays single.
+A step that can't be mapped runs sample by sample, the rest of the program does not. Programs with states, random
+numbers or control flow run whole samples one by one. The first sample runs alone and shows how many bytes one takes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby, islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gate.mil.compiler import Plan, Step
+from gate.mil.errors import OpFailed
+from gate.mil.program import Function, StateType
+
+Sample = Mapping[str, Tensor]
+One = Callable[[Sample], dict[str, Any]]
+
+SHAPE_ONLY = frozenset({"shape", "fill_like"})  # the same for all samples of a stack
+MARGIN = 3  # a kernel's own temporaries, and the allocator's
+
+
+class _Ragged(Exception):
+    """The samples of a stack give results of different shapes."""
+
+
+def run_batch(
+    plan: Plan, function: Function, samples: Iterable[Sample], one: One, byte_budget: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the results of each sample, in order."""
+    rest = iter(samples)
+    if not _stackable(plan, function):
+        yield from map(one, rest)
+        return
+    first = next(rest, None)
+    if first is None:
+        return
+    stack = _Stack(plan, function)
+    results = stack.run([first])
+    limit = max(1, byte_budget // (MARGIN * stack.peak_bytes))
+    yield from results
+    while group := list(islice(rest, limit)):
+        for _, same in groupby(group, _shapes):
+            members = list(same)
+            try:
+                yield from _Stack(plan, function).run(members)
+            except _Ragged:
+                yield from map(one, members)
+
+
+def _stackable(plan: Plan, function: Function) -> bool:
+    states = any(isinstance(v.type, StateType) for v in function.inputs)
+    return not states and all(step.context is None for step in plan.body.steps)
+
+
+def _shapes(sample: Sample) -> list[tuple[str, torch.Size]]:
+    return [(name, x.shape) for name, x in sample.items()]
+
+
+class _Stack:
+    """The values of one pass over several samples; those in `mapped` have the samples as first axis."""
+
+    def __init__(self, plan: Plan, function: Function) -> None:
+        self.plan = plan
+        self.function = function
+        self.values = list(plan.presets)
+        self.mapped: set[int] = set()
+        self.count = 0
+        self.peak_bytes = 1
+        self._live_bytes = 0
+
+    def run(self, samples: list[Sample]) -> list[dict[str, Any]]:
+        """Return the results of each sample."""
+        self.count = len(samples)
+        settles = zip(self.function.inputs, self.plan.body.inputs, self.plan.settle_inputs, strict=True)
+        for value, slot, settle in settles:
+            self.store(slot, settle(torch.stack([s[value.name] for s in samples])), True)
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # vmap's notes on slow fallbacks
+            for step in self.plan.body.steps:
+                self.step(step)
+        outputs = list(zip(self.function.body.outputs, self.plan.body.outputs, strict=True))
+        return [{v.name: self.sample(slot, i) for v, slot in outputs} for i in range(self.count)]
+
+    def step(self, step: Step) -> None:
+        slots = [s for _, slot, _ in step.reads for s in ((slot,) if isinstance(slot, int) else slot)]
+        mapped = any(s in self.mapped for s in slots)
+        try:
+            results = self.compute(step, mapped)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise OpFailed(f"{step.op.type} {step.op.name!r}: {error}") from error
+        for slot, result in zip(step.outputs, results, strict=True):
+            self.store(slot, result, mapped and step.op.type not in SHAPE_ONLY)
+        for slot in step.frees:
+            self._live_bytes -= _bytes(self.values[slot])
+            self.values[slot] = None
+
+    def store(self, slot: int, value: Any, mapped: bool) -> None:
+        self.values[slot] = value
+        if mapped:
+            self.mapped.add(slot)
+        self._live_bytes += _bytes(value)
+        self.peak_bytes = max(self.peak_bytes, self._live_bytes)
+
+    def compute(self, step: Step, mapped: bool) -> tuple[Any, ...]:
+        if not mapped or step.op.type in SHAPE_ONLY:
+            return self.single(step, 0)
+        if self.count > 1 and step.batch:
+            try:
+                return self.together(step)
+            except (RuntimeError, ValueError, TypeError):
+                pass  # no batching rule, or a shape that depends on a value
+        columns = list(zip(*(self.single(step, i) for i in range(self.count)), strict=True))
+        return tuple(_stacked(column) for column in columns)
+
+    def single(self, step: Step, i: int) -> tuple[Any, ...]:
+        """Run a step on one sample."""
+        inputs = dict(step.constants)
+        for name, slot, convert in step.reads:
+            value = self.sample(slot, i) if isinstance(slot, int) else [self.sample(s, i) for s in slot]
+            inputs[name] = value if convert is None else convert(value)
+        return step.settle(step.function(**inputs))
+
+    def together(self, step: Step) -> tuple[Any, ...]:
+        """Run a step on all samples."""
+        places = [slot if isinstance(slot, int) else list(slot) for _, slot, _ in step.reads]
+        values = [self.values[p] if isinstance(p, int) else [self.values[s] for s in p] for p in places]
+        axes = tuple(self.axis(p) if isinstance(p, int) else [self.axis(s) for s in p] for p in places)
+
+        def one(*arguments: Any) -> tuple[Any, ...]:
+            inputs = dict(step.constants)
+            for (name, _, convert), value in zip(step.reads, arguments, strict=True):
+                inputs[name] = value if convert is None else convert(value)
+            return step.settle(step.function(**inputs))
+
+        results: tuple[Any, ...] = torch.vmap(one, in_dims=axes)(*values)
+        return results
+
+    def axis(self, slot: int) -> int | None:
+        return 0 if slot in self.mapped else None
+
+    def sample(self, slot: int, i: int) -> Any:
+        value = self.values[slot]
+        return value[i] if slot in self.mapped else value
+
+
+def _stacked(column: tuple[Any, ...]) -> Any:
+    if not isinstance(column[0], Tensor):
+        return list(column)
+    if any(x.shape != column[0].shape for x in column):
+        raise _Ragged
+    return torch.stack(column)
+
+
+def _bytes(value: Any) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0

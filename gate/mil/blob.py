@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which bytes of `weight.bin` belong to a constant, and what do they mean?
+
+MIL blob storage, version 2: a 64-byte header (count, version), then per blob a 64-byte metadata record at an
+offset that the program names, which points to the data. The file is mapped, not read; an offset is believed
+only after sentinel, type, size and bounds agree. Elements under eight bits are packed, lowest bits first.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gate.mil.errors import BadPackage
+
+Array = npt.NDArray[Any]
+
+HEADER_BYTES = 64
+METADATA = struct.Struct("<IIQQQ")
+SENTINEL = 0xDEADBEEF
+VERSION = 2
+
+# The codes of the file, as MILBlob's `BlobDataType` numbers them.
+STORED = {
+    1: "float16",
+    2: "float32",
+    3: "uint8",
+    4: "int8",
+    5: "bfloat16",
+    6: "int16",
+    7: "uint16",
+    8: "int4",
+    9: "uint1",
+    10: "uint2",
+    11: "uint4",
+    12: "uint3",
+    13: "uint6",
+    14: "int32",
+    15: "uint32",
+}
+
+BITS = {
+    "bool": 8,
+    "uint1": 1,
+    "uint2": 2,
+    "uint3": 3,
+    "uint4": 4,
+    "int4": 4,
+    "uint6": 6,
+    "uint8": 8,
+    "int8": 8,
+    "float16": 16,
+    "bfloat16": 16,
+    "int16": 16,
+    "uint16": 16,
+    "float32": 32,
+    "int32": 32,
+    "uint32": 32,
+    "float64": 64,
+    "int64": 64,
+    "uint64": 64,
+}
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One blob as it lies in the file: `data` is a view on the mapping."""
+
+    dtype: str
+    data: npt.NDArray[np.uint8]
+
+
+class BlobFile:
+    """A mapped `weight.bin`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            size = path.stat().st_size
+            if size < HEADER_BYTES:
+                raise BadPackage(f"{path.name}: {size} bytes, shorter than the {HEADER_BYTES}-byte header")
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise BadPackage(f"{path.name}: the program refers to it, but it can't be read ({error})") from None
+        version = int.from_bytes(self._map[4:8], "little")
+        if version != VERSION:
+            raise BadPackage(f"{path.name}: blob storage version {version}, expected {VERSION}")
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def read(self, offset: int) -> Blob:
+        """Return the blob whose metadata record is at `offset`."""
+        where = f"{self.path.name}: blob at offset {offset}"
+        if offset < HEADER_BYTES or offset % 64 or offset + METADATA.size > len(self):
+            raise BadPackage(f"{where}: no metadata can be there (the file has {len(self)} bytes, records align to 64)")
+        sentinel, code, size, start, _ = METADATA.unpack_from(self._map, offset)
+        if sentinel != SENTINEL:
+            raise BadPackage(f"{where}: found {sentinel:#x} where the sentinel {SENTINEL:#x} belongs")
+        if code not in STORED:
+            raise BadPackage(f"{where}: unknown element type {code}")
+        if start < HEADER_BYTES or start + size > len(self):
+            raise BadPackage(f"{where}: {size} bytes from {start} do not lie inside the file of {len(self)} bytes")
+        return Blob(STORED[code], np.frombuffer(self._map, np.uint8, size, start))
+
+
+def packed_bytes(dtype: str, count: int) -> int:
+    """Bytes that `count` elements of `dtype` take in the file."""
+    return -(-count * BITS[dtype] // 8)
+
+
+def unpack(data: npt.NDArray[np.uint8], dtype: str, count: int) -> Array:
+    """Return `count` elements of `dtype` as numpy's nearest type (sub-byte types as uint8 or int8)."""
+    bits = BITS[dtype]
+    if bits >= 8:
+        return _whole(data, dtype, count)
+    values = _packed(data, bits, count)
+    if dtype == "int4":
+        return ((values ^ 8).astype(np.int8) - 8).astype(np.int8)
+    return values
+
+
+def _whole(data: npt.NDArray[np.uint8], dtype: str, count: int) -> Array:
+    if dtype == "bfloat16":
+        wide = data[: count * 2].view(np.uint16).astype(np.uint32) << 16
+        return wide.view(np.float32)
+    return data[: packed_bytes(dtype, count)].view(np.dtype(dtype))
+
+
+def _packed(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
+    """Spread packed elements over one byte each; groups of `bits` bytes hold eight elements."""
+    if bits in (1, 2, 4):
+        per_byte = 8 // bits
+        out = np.empty((data.size, per_byte), np.uint8)
+        for i in range(per_byte):
+            np.bitwise_and(data >> (bits * i), (1 << bits) - 1, out=out[:, i])
+        return out.reshape(-1)[:count]
+    groups = -(-count // 8)
+    padded = np.zeros(groups * bits, np.uint8)
+    padded[: data.size] = data[: padded.size]
+    words = np.zeros((groups, 8), np.uint8)
+    words[:, :bits] = padded.reshape(groups, bits)
+    joined = words.view(np.uint64)
+    shifts = np.arange(8, dtype=np.uint64) * np.uint64(bits)
+    return ((joined >> shifts) & np.uint64((1 << bits) - 1)).astype(np.uint8).reshape(-1)[:count]

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How does a stored weight become the tensor that kernels read, and only once?
+
+`Constants` decodes the `constexpr_*` chains of one program; what it makes is kept for as long as anybody uses it,
+by content: two candidates of one model that store the same bytes share the tensors.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from torch import Tensor
+
+from gate.mil import numerics
+from gate.mil.blob import Array
+from gate.mil.errors import BadPackage, OpFailed, UnsupportedOp
+from gate.mil.numerics import Rounding
+from gate.mil.ops.registry import Kernel, find
+from gate.mil.program import Argument, Constant, ListType, Op, TensorType, Type, Value
+
+STRING = TensorType("string", ())
+SHARED_BYTES = 4096  # smaller ones are not worth a digest
+_arrays: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
+_tensors: WeakValueDictionary[bytes, Tensor] = WeakValueDictionary()
+
+
+class Constants:
+    """The constants of one program, decoded when first asked for."""
+
+    def __init__(self) -> None:
+        self.decoded: dict[Value, Constant] = {}
+        self._digests: dict[Constant, bytes] = {}
+        self._tensors: dict[tuple[Constant, bool], Tensor] = {}
+
+    def resolve(self, argument: Argument) -> Argument:
+        """Return the constant that a value has been decoded to, else the argument itself."""
+        return self.decoded.get(argument, argument) if isinstance(argument, Value) else argument
+
+    def fold(self, op: Op, opset: str) -> None:
+        """Decode a `constexpr_*` op; its outputs resolve to constants from now on."""
+        if all(value in self.decoded for value in op.outputs):
+            return
+        kernel = find(op.type, opset)
+        if kernel is None:
+            raise UnsupportedOp((op.type,), repr(op.name))
+        inputs = {name: self._input(op, name, arguments) for name, arguments in op.inputs.items()}
+        digest = self._digest_of(op, inputs)
+        keys = [digest + bytes([i]) for i in range(len(op.outputs))]
+        found = [_arrays.get(key) for key in keys]
+        results = _decode(op, kernel, inputs) if any(a is None for a in found) else found
+        for key, value, array in zip(keys, op.outputs, results, strict=True):
+            assert array is not None
+            check_shape(op, value.type, array.shape)
+            constant = self.decoded[value] = Constant(value.name, value.type, array)
+            self._digests[constant] = key
+            _arrays[key] = array
+
+    def _input(self, op: Op, name: str, arguments: tuple[Argument, ...]) -> Constant:
+        constant = self.resolve(only(op, name, arguments))
+        if not isinstance(constant, Constant):
+            raise BadPackage(f"{op.type} {op.name!r}: {name} is {constant.name!r}, which is not a constant")
+        return constant
+
+    def _digest_of(self, op: Op, inputs: dict[str, Constant]) -> bytes:
+        digest = blake2b(op.type.encode(), digest_size=20)
+        for name in sorted(inputs):
+            digest.update(name.encode() + self.digest(inputs[name]))
+        return digest.digest()
+
+    def digest(self, constant: Constant) -> bytes:
+        """Return what identifies a constant's content: type and stored bytes."""
+        if constant not in self._digests:
+            digest = blake2b(str(constant.type).encode(), digest_size=20)
+            text = isinstance(constant.type, ListType) or constant.type == STRING
+            digest.update(repr(constant.immediate).encode() if text else constant.stored.data)
+            self._digests[constant] = digest.digest()
+        return self._digests[constant]
+
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
+        """Return a constant as a settled tensor."""
+        halved = rounding.halves(dtype)
+        key = (constant, halved)
+        if key not in self._tensors:
+            self._tensors[key] = self._shared(constant, dtype, rounding, halved)
+        return self._tensors[key]
+
+    def _shared(self, constant: Constant, dtype: str, rounding: Rounding, halved: bool) -> Tensor:
+        array = constant.array
+        if array.nbytes < SHARED_BYTES:
+            return _settled(array, dtype, rounding)
+        digest = self.digest(constant) + str(halved).encode()
+        tensor = _tensors.get(digest)
+        if tensor is None:
+            tensor = _tensors[digest] = _settled(array, dtype, rounding)
+        return tensor
+
+
+def _settled(array: Array, dtype: str, rounding: Rounding) -> Tensor:
+    tensor = numerics.tensor(array)
+    if array.dtype == np.float16:
+        return tensor  # rounded when it was stored
+    if rounding.as_half and rounding.halves(dtype):
+        return numerics.half_constant(tensor)
+    return numerics.settle(dtype, rounding)(tensor)
+
+
+def _decode(op: Op, kernel: Kernel, inputs: dict[str, Constant]) -> tuple[Array, ...]:
+    arguments = {name: PLAIN[annotation(kernel, op, name)](constant.array) for name, constant in inputs.items()}
+    try:
+        result = kernel.function(**arguments)
+    except (ValueError, TypeError, IndexError, KeyError, MemoryError) as error:
+        raise BadPackage(f"{op.type} {op.name!r}: can't be decoded ({error})") from error
+    results = result if isinstance(result, tuple) else (result,)
+    if len(results) != len(op.outputs):
+        raise BadPackage(f"{op.type} {op.name!r}: declares {len(op.outputs)} outputs, has {len(results)}")
+    return results
+
+
+def only(op: Op, name: str, arguments: tuple[Argument, ...]) -> Argument:
+    """Return the one argument of a parameter that takes one."""
+    if len(arguments) != 1:
+        raise BadPackage(f"{op.type} {op.name!r}: {name} has {len(arguments)} values, expected one")
+    return arguments[0]
+
+
+def annotation(kernel: Kernel, op: Op, name: str) -> str:
+    """Return the form in which a kernel takes one of its parameters."""
+    if name not in kernel.parameters:
+        raise BadPackage(f"{op.type} {op.name!r}: no parameter {name!r}; it has {', '.join(kernel.parameters)}")
+    return kernel.parameters[name]
+
+
+def check_shape(op: Op, kind: Type, found: tuple[int, ...]) -> None:
+    """Compare with the declared shape: broadcasting hides mistakes."""
+    if not isinstance(kind, TensorType) or kind.shape is None:
+        return
+    if len(found) != len(kind.shape) or any(d is not None and d != f for d, f in zip(kind.shape, found, strict=True)):
+        raise OpFailed(f"{op.type} {op.name!r}: the result has shape {tuple(found)}, the program declares {kind}")
+
+
+def _list(array: Any) -> list[Any]:
+    return list(np.asarray(array).reshape(-1).tolist())
+
+
+def _item(array: Any) -> Any:
+    return np.asarray(array).item()
+
+
+PLAIN: dict[str, Any] = {
+    **dict.fromkeys(("int", "float", "bool", "str"), _item),
+    **dict.fromkeys(("Ints", "Floats", "Bools", "Strings", "Any"), _list),
+    "Array": lambda array: array,
+}

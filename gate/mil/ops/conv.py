@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gate.mil.ops.registry import Ints, bounded, kernel
+
+CONVOLVE: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+
+SCATTER: dict[int, Callable[..., Tensor]] = {
+    1: torch.conv_transpose1d,
+    2: torch.conv_transpose2d,
+    3: torch.conv_transpose3d,
+}
+
+
+def spatial_padding(
+    pad_type: str, pad: Ints | None, sizes: Ints, kernel_sizes: Ints, strides: Ints, dilations: Ints
+) -> list[tuple[int, int]]:
+    """Return (before, after) for each spatial dimension, by coremltools' rule for each `pad_type`."""
+    if pad_type == "valid":
+        return [(0, 0)] * len(sizes)
+    if pad_type == "custom":
+        pad = pad or [0] * 2 * len(sizes)
+        return [(pad[2 * i], pad[2 * i + 1]) for i in range(len(sizes))]
+    padding = []
+    for size, k, stride, dilation in zip(sizes, kernel_sizes, strides, dilations, strict=True):
+        extent = (k - 1) * dilation + 1
+        total = max(extent - stride if size % stride == 0 else extent - size % stride, 0)
+        less, more = total // 2, total - total // 2
+        padding.append((less, more) if pad_type == "same" else (more, less))
+    return padding
+
+
+def pad_spatial(x: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -> Tensor:
+    """Pad the last dimensions; torch counts them from the last."""
+    flat = [n for pair in reversed(padding) for n in pair]
+    bounded(n + sum(pair) for n, pair in zip(x.shape[2:], padding, strict=True))
+    return F.pad(x, flat, value=value) if any(flat) else x
+
+
+@kernel(fresh=True)
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve `x (n, c, *spatial)` with `weight (out, c / groups, *kernel)`."""
+    rank = x.dim() - 2
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    padding = spatial_padding(pad_type, pad, list(x.shape[2:]), list(weight.shape[2:]), strides, dilations)
+    symmetric = [before for before, _ in padding]
+    if any(before != after for before, after in padding):
+        x, symmetric = pad_spatial(x, padding), [0] * rank
+    return CONVOLVE[rank](x, weight, bias, strides, symmetric, dilations, groups)
+
+
+@kernel()
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    pad: Ints | None = None,
+    output_shape: Ints | None = None,
+    pad_type: str = "valid",
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """Scatter `x (n, c, *spatial)` through `weight (c, out / groups, *kernel)`, then crop to the declared size."""
+    rank = x.dim() - 2
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    full = SCATTER[rank](x, weight, bias, strides, [0] * rank, [0] * rank, groups, dilations)
+    for i in range(rank):
+        before, size = _crop(i, x, full, pad_type, pad, output_shape, strides)
+        axis = i + 2
+        if before + size > full.shape[axis]:  # rows that no input reaches hold the bias alone
+            full = _extend(full, axis, before + size - full.shape[axis], bias)
+        full = full.narrow(axis, before, size)
+    return full
+
+
+def _crop(
+    i: int, x: Tensor, full: Tensor, pad_type: str, pad: Ints | None, output_shape: Ints | None, strides: Ints
+) -> tuple[int, int]:
+    """Return first row and number of rows to keep of spatial dimension `i`."""
+    axis, have = i + 2, full.shape[i + 2]
+    before, after = (pad[2 * i], pad[2 * i + 1]) if pad and pad_type == "custom" else (0, 0)
+    wanted = output_shape[axis] if output_shape else have - before - after
+    if pad_type in ("same", "same_lower"):
+        wanted = output_shape[axis] if output_shape else x.shape[axis] * strides[i]
+        excess = max(have - wanted, 0)
+        before = excess // 2 if pad_type == "same" else excess - excess // 2
+    return before, wanted
+
+
+def _extend(x: Tensor, axis: int, count: int, bias: Tensor | None) -> Tensor:
+    shape = [*x.shape[:axis], count, *x.shape[axis + 1 :]]
+    rows = x.new_zeros(shape) if bias is None else bias.reshape(1, -1, *[1] * (x.dim() - 2)).expand(shape)
+    return torch.cat([x, rows], axis)
+
+
+@kernel()
+def conv_quantized(
+    x: Tensor,
+    weight: Tensor,
+    quantization_type: str,
+    quant_scale: Tensor,
+    quant_bias: Tensor,
+    nbits: int = 8,
+    bias: Tensor | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve with `weight * quant_scale + quant_bias`; the look-up form was never specified."""
+    if quantization_type != "linear":
+        raise ValueError(f"quantization_type {quantization_type!r}: only 'linear' has a definition")
+    shape = (-1, *[1] * (weight.dim() - 1))
+    decoded = weight.float() * quant_scale.reshape(shape) + quant_bias.reshape(shape)
+    return conv(x, decoded, None if bias is None else bias.float(), strides, pad_type, pad, dilations, groups)

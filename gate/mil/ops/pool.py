@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pooling in one, two and three dimensions.
+
+Windows are laid out explicitly: padding may differ before and after, and `ceil_mode` may add a last window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gate.mil.ops.conv import pad_spatial, spatial_padding
+from gate.mil.ops.registry import Ints, kernel
+
+Pool = Callable[..., Tensor]
+AVERAGE: dict[int, Pool] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+MAXIMUM: dict[int, Pool] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+@kernel()
+def avg_pool(
+    x: Tensor,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints | None = None,
+    pad: Ints | None = None,
+    exclude_padding_from_average: bool = False,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Average each window; padded zeros count unless excluded, rows that `ceil_mode` adds never do."""
+    strides = strides or [1] * len(kernel_sizes)
+    padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    pool = AVERAGE[len(kernel_sizes)]
+    if not any(map(any, padding)) and not any(extra):
+        return pool(x, kernel_sizes, strides)
+    counted = torch.ones_like(x[:1, :1])
+    if not exclude_padding_from_average:
+        counted = pad_spatial(counted, padding, 1.0)
+        padded = pad_spatial(pad_spatial(x, padding), [(0, e) for e in extra])
+        counted = pad_spatial(counted, [(0, e) for e in extra])
+    else:
+        both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]
+        padded, counted = pad_spatial(x, both), pad_spatial(counted, both)
+    return pool(padded, kernel_sizes, strides) / pool(counted, kernel_sizes, strides)
+
+
+@kernel()
+def l2_pool(
+    x: Tensor,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints | None = None,
+    pad: Ints | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Root of the sum of squares of each window."""
+    strides = strides or [1] * len(kernel_sizes)
+    padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]
+    count = 1
+    for k in kernel_sizes:
+        count *= k
+    return torch.sqrt(AVERAGE[len(kernel_sizes)](pad_spatial(x * x, both), kernel_sizes, strides) * count)
+
+
+@kernel(exact=True)
+def max_pool(
+    x: Tensor,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints | None = None,
+    pad: Ints | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Largest of each window; padding is minus infinity."""
+    strides = strides or [1] * len(kernel_sizes)
+    padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    pool = MAXIMUM[len(kernel_sizes)]
+    if not any(extra) and all(b == a and b <= k // 2 for (b, a), k in zip(padding, kernel_sizes, strict=True)):
+        return pool(x, kernel_sizes, strides, [b for b, _ in padding])
+    both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]
+    return pool(pad_spatial(x, both, float("-inf")), kernel_sizes, strides)
+
+
+def _layout(
+    x: Tensor, kernel_sizes: Ints, strides: Ints, pad_type: str, pad: Ints | None, ceil_mode: bool
+) -> tuple[list[tuple[int, int]], Ints]:
+    """Return the padding, and the rows that `ceil_mode` adds behind it."""
+    sizes = list(x.shape[2:])
+    padding = spatial_padding(pad_type, pad, sizes, kernel_sizes, strides, [1] * len(sizes))
+    if not ceil_mode or pad_type not in ("valid", "custom"):
+        return padding, [0] * len(sizes)
+    return padding, [_extra(*row) for row in zip(sizes, padding, kernel_sizes, strides, strict=True)]
+
+
+def _extra(size: int, padding: tuple[int, int], window: int, stride: int) -> int:
+    total = sum(padding)
+    count = (size + total - window + stride - 1) // stride + 1
+    if total and (count - 1) * stride >= size + total / 2:  # a window must start inside
+        count -= 1
+    return max((count - 1) * stride + window - size - total, 0)

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would a first gate.yml for this repository be?
+
+Looks for finished packages, converter scripts and module factories by reading files, never by importing them. Sizes are
+measured: a package's on disk, a converted model's by running the gate once. A limit is the measured size plus 10 %.
+"""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import Field
+
+from gate.candidate import read_package
+from gate.document import Record
+from gate.errors import GateError, UsageError
+from gate.files import shipped, write_text
+from gate.quantity import percent, size
+
+SLACK = 1.10
+SKIPPED = {
+    ".git",
+    ".venv",
+    "venv",
+    "node_modules",
+    "build",
+    "dist",
+    "__pycache__",
+    "gate-out",
+    "site-packages",
+    "DerivedData",
+    "Pods",
+}
+MAX_FILES = 20_000
+WORKFLOWS = {"gate.yml": "coreml-gate.yml", "gate-report.yml": "coreml-gate-report.yml"}
+
+
+class Scaffold(Record):
+    """What was found and written."""
+
+    written: tuple[str, ...] = Field(description="files that were written")
+    models: tuple[str, ...] = Field(description="model entries, with where they come from")
+    notes: tuple[str, ...] = Field(description="what to complete by hand")
+
+    def text(self) -> str:
+        """Show it for a person."""
+        lines = (
+            [f"found    {m}" for m in self.models]
+            + [f"wrote    {w}" for w in self.written]
+            + [f"note     {n}" for n in self.notes]
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One model that a repository seems to hold."""
+
+    name: str
+    source: str  # as gate.yml writes it
+    folder: str
+    package_bytes: int | None = None
+    note: str | None = None
+
+
+def write(folder: Path, *, force: bool) -> Scaffold:
+    """Write gate.yml and the two workflow files; refuse to overwrite what is there."""
+    folder = folder.resolve()
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    targets = {"gate.yml": folder / "gate.yml"} | {
+        name: folder / ".github" / "workflows" / name for name in WORKFLOWS.values()
+    }
+    taken = [str(path.relative_to(folder)) for path in targets.values() if path.exists()]
+    if taken and not force:
+        raise UsageError(f"{folder}: {', '.join(taken)} already there; use --force to overwrite")
+    found = _measured(_unique(list(scan(folder))), folder)
+    if not found:
+        raise UsageError(
+            f"{folder}: found no .mlpackage, no ct.convert( and no function that returns a torch module; write gate.yml by hand (docs/config.md)"
+        )
+    data = next(_datasets(folder), None)
+    write_text(targets["gate.yml"], render(found, data))
+    for shipped_name, name in WORKFLOWS.items():
+        write_text(targets[name], (shipped("workflows") / shipped_name).read_text(encoding="utf-8"))
+    return Scaffold(
+        written=tuple(str(path.relative_to(folder)) for path in targets.values()),
+        models=tuple(f"{f.name}: {f.source}" for f in found),
+        notes=tuple(f"{f.name}: {f.note}" for f in found if f.note),
+    )
+
+
+def scan(folder: Path) -> Iterator[Found]:
+    """Yield what looks like a model, packages first."""
+    paths = list(_walk(folder))
+    for path in paths:
+        if path.suffix == ".mlpackage":
+            relative = path.relative_to(folder)
+            yield Found(_name(path.stem), f"{{coreml: {relative.as_posix()}}}", relative.parent.as_posix())
+    for path in paths:
+        if path.suffix == ".py":
+            yield from _functions(path, folder)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    waiting, seen = [folder], 0
+    while waiting and seen < MAX_FILES:
+        for path in sorted(waiting.pop().iterdir()):
+            seen += 1
+            if path.name in SKIPPED or path.is_symlink():
+                continue
+            if path.suffix == ".mlpackage" or path.is_file():
+                yield path
+            elif path.is_dir():
+                waiting.append(path)
+
+
+def _functions(path: Path, folder: Path) -> Iterator[Found]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError, ValueError):
+        return
+    relative = path.relative_to(folder)
+    functions = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith(("_", "test"))
+    ]
+    modules = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(b) for b in node.bases)
+    }
+    example = next((f.name for f in functions if f.name in ("example", "example_inputs", "inputs")), None)
+    for function in functions:
+        where = f"{relative.as_posix()}:{function.name}"
+        text = ast.unparse(function)
+        if re.search(r"\b(ct|coremltools)\.convert\(", text):
+            yield Found(_name(path.stem), f"{{converter: {where}}}", relative.parent.as_posix())
+        elif _returns_module(function, modules):
+            note = None if example else "write a function that returns example inputs, and name it in `example`"
+            suffix = f", example: {relative.as_posix()}:{example or 'example'}"
+            yield Found(
+                _name(path.stem if path.stem != "model" else relative.parent.name or "model"),
+                f"{{factory: {where}{suffix}}}",
+                relative.parent.as_posix(),
+                note=note,
+            )
+
+
+def _returns_module(function: ast.FunctionDef, modules: set[str]) -> bool:
+    if function.args.posonlyargs or any(default is None for default in _missing_defaults(function)):
+        return False
+    if function.returns is not None and ast.unparse(function.returns) in {*modules, "nn.Module", "torch.nn.Module"}:
+        return True
+    nodes = list(ast.walk(function))
+    assigned = [node for node in nodes if isinstance(node, ast.Assign) and _made_of(node.value) in modules]
+    made = modules | {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+    return any(
+        isinstance(node, ast.Return) and node.value is not None and _made_of(node.value) in made for node in nodes
+    )
+
+
+def _missing_defaults(function: ast.FunctionDef) -> list[ast.expr | None]:
+    count = len(function.args.args) - len(function.args.defaults)
+    return [None] * count
+
+
+def _made_of(value: ast.expr) -> str | None:
+    """Return `Net` of `Net(...)` and `Net(...).eval()`, and `net` of `net` and `net.eval()`."""
+    while isinstance(value, ast.Call):
+        value = value.func.value if isinstance(value.func, ast.Attribute) else value.func
+    return value.id if isinstance(value, ast.Name) else None
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "model"
+
+
+def _unique(found: list[Found]) -> list[Found]:
+    taken: set[str] = set()
+    unique = []
+    for item in found:
+        name, number = item.name, 2
+        while name in taken:
+            name, number = f"{item.name}-{number}", number + 1
+        taken.add(name)
+        unique.append(replace(item, name=name))
+    return unique
+
+
+def _measured(found: list[Found], folder: Path) -> list[Found]:
+    return [item if item.note else _measure(item, folder) for item in found]
+
+
+def _measure(item: Found, folder: Path) -> Found:
+    if item.source.startswith("{coreml: "):
+        return replace(item, package_bytes=read_package(folder / item.source[9:-1]).bytes)
+    from gate import pipeline
+
+    with TemporaryDirectory(prefix="gate-init-") as scratch:
+        # beside the repository's files, since the paths in it are relative to its folder
+        config = folder / f".gate-init-{item.name}.yml"
+        try:
+            write_text(config, f"version: 1\nmodels:\n  - {{name: {item.name}, source: {item.source}}}\n")
+            report = pipeline.check(pipeline.Options(config=config, out=Path(scratch)))
+        except GateError as error:
+            return replace(item, note=f"could not be measured: {str(error).splitlines()[0]}")
+        finally:
+            config.unlink(missing_ok=True)
+    files = report.models[0].shipped.files
+    if not files:
+        return replace(item, note=f"did not convert: {report.models[0].shipped.results[0].message}")
+    return replace(item, package_bytes=sum(file.bytes for file in files))
+
+
+def _datasets(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield labelled .npz files with the number of their items."""
+    import numpy as np
+
+    for path in _walk(folder):
+        if path.suffix == ".npz":
+            try:
+                with np.load(path, allow_pickle=False) as arrays:
+                    if "label" in arrays.files:
+                        yield path.relative_to(folder).as_posix(), len(arrays["label"])
+            except (ValueError, OSError):
+                continue
+
+
+def render(found: list[Found], data: tuple[str, int] | None) -> str:
+    """Write gate.yml with comments."""
+    lines = [
+        "# The gate of this repository's Core ML models. Every key: docs/config.md.",
+        "version: 1",
+        "app:",
+        "  minimum_device: iphone-12      # drives memory and availability",
+        "  deployment_target: iOS17       # the minimum OS of the app; models may override it",
+    ]
+    known = [f.package_bytes for f in found if f.package_bytes is not None]
+    if len(known) == len(found):
+        lines.append(
+            f"  budgets: {{app_size: {{total: {_limit(sum(known))}}}}}  # measured {size(sum(known))}, plus 10 %"
+        )
+    lines.append("models:")
+    for item in found:
+        lines += _entry(item, data)
+    return "\n".join(lines) + "\n"
+
+
+def _entry(item: Found, data: tuple[str, int] | None) -> list[str]:
+    lines = [
+        f"  - name: {item.name}",
+        f"    paths: [{json.dumps(item.folder + '/**' if item.folder != '.' else '**')}]",
+        f"    source: {item.source}",
+    ]
+    if not item.source.startswith("{coreml:"):
+        lines.append("    # ship: float16              # the policy that decides; explore others as rows:")
+        lines.append("    # explore: [int8, palette-6bit, palette-4bit]")
+    if item.note:
+        lines.append(f"    # {item.note}")
+    if item.package_bytes is not None:
+        lines += [
+            "    budgets:",
+            f"      size: {_limit(item.package_bytes)}               # measured {size(item.package_bytes)}, plus 10 %",
+        ]
+    if data is not None:
+        from gate.stats import provable_margin
+
+        path, items = data
+        margin = math.ceil(provable_margin(items, 0.0, 0.95) * 1000) / 10
+        lines += [
+            f"    # dataset: {path}   # {items} labelled items: a loss of {percent(margin / 100)} or more can be ruled out, at best",
+            "    # metric: accuracy",
+            f"    # budgets: {{accuracy: {{drop: {margin:g} points, against: source}}}}",
+        ]
+    return lines
+
+
+def _limit(count: int) -> str:
+    """Write a measured size plus 10 %, rounded up to three figures, in the unit that reads best."""
+    unit, scale = ("MB", 1e6) if count >= 1e6 else ("KB", 1e3)
+    value = count * SLACK / scale
+    step = 10 ** (math.floor(math.log10(value)) - 2) if value > 0 else 1
+    return f"{math.ceil(value / step) * step:g} {unit}"

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GitHub that can be asked, written to and broken: real HTTP on loopback, held to GitHub's own OpenAPI description.
+
+Every request and every answer is validated; what does not fit lands in `violations`, which `FakeGitHub.__exit__` refuses. The
+description lacks three things that matter to us, added here: a comment holds 65,536 characters, `GET /user` is refused to the
+token of an app, and any write may be answered with 403. Faults are put in a queue by `fail`; they may strike before or after the work was done.
+"""
+
+import io
+import json
+import re
+import threading
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from openapi_core import OpenAPI
+from openapi_core.exceptions import OpenAPIError
+from openapi_core.testing import MockRequest, MockResponse
+
+DESCRIPTION = Path(__file__).with_name("github-openapi.json")
+COMMENT_LIMIT = 65_536
+TOKEN = "ghs_0123456789abcdefFAKE"
+BOT = "github-actions[bot]"
+HOST = "https://api.github.com"
+
+Answer = tuple[int, Any]
+
+
+@cache
+def description() -> tuple[dict[str, Any], OpenAPI]:
+    spec = json.loads(DESCRIPTION.read_text())
+    spec["servers"] = [{"url": HOST}]
+    return spec, OpenAPI.from_dict(spec)
+
+
+def specimen(schema: Mapping[str, Any]) -> Any:
+    """Return the smallest value that fits a schema: required properties only."""
+    if "$ref" in schema:
+        return specimen(description()[0]["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]])
+    if schema.get("nullable") and not {"anyOf", "oneOf"} & schema.keys():
+        return None
+    for union in ("anyOf", "oneOf"):
+        if union in schema:
+            return specimen(schema[union][0])
+    if "allOf" in schema:
+        return {key: value for part in schema["allOf"] for key, value in specimen(part).items()}
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {name: specimen(schema["properties"][name]) for name in schema.get("required", ())}
+        case "array":
+            return []
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return False
+    return {
+        "date-time": "2026-01-02T03:04:05Z",
+        "uri": "https://example.test/x",
+        "email": "x@example.test",
+    }.get(schema.get("format", ""), "x" * schema.get("minLength", 1))
+
+
+def component(name: str, /, **values: Any) -> dict[str, Any]:
+    """Return a specimen of a named schema with some values set, nested ones merged."""
+    return _merged(specimen({"$ref": f"#/components/schemas/{name}"}), values)
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+    return over
+
+
+def user(login: str) -> dict[str, Any]:
+    return component("simple-user", login=login, type="Bot" if login.endswith("[bot]") else "User")
+
+
+@dataclass
+class Fault:
+    pattern: str
+    status: int | None  # None: the connection is closed without an answer
+    headers: Mapping[str, str]
+    message: str
+    times: int
+    after: bool
+
+
+@dataclass
+class FakeGitHub:
+    """The state of one server with one repository."""
+
+    repository: str = "team/app"
+    prefix: str = ""  # "/api/v3" for Enterprise Server
+    login: str | None = None  # None: the token of an app, which may not ask for its user
+    read_only: bool = False
+    comments: list[dict[str, Any]] = field(default_factory=list)
+    pulls: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[int, list[str]] = field(default_factory=dict)
+    artifacts: dict[int, dict[str, bytes]] = field(default_factory=dict)  # run id → name → zip
+    log: list[tuple[str, str]] = field(default_factory=list)
+    authorizations: list[tuple[str, str | None]] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    _next_id: int = 1000
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> "FakeGitHub":
+        fake = self
+
+        class Handler(_Handler):
+            github = fake
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        assert self.violations == [], self.violations
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def api_url(self) -> str:
+        return self.root + self.prefix
+
+    def fail(
+        self,
+        pattern: str,
+        status: int | None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        message: str = "injected",
+        times: int = 1,
+        after: bool = False,
+    ) -> None:
+        """Break the next `times` requests whose "METHOD /path" matches; `after` breaks only the answer."""
+        self.faults.append(Fault(pattern, status, headers or {}, message, times, after))
+
+    def add_comment(self, body: str, author: str = BOT) -> dict[str, Any]:
+        self._next_id += 1
+        number = self._next_id
+        comment = component(
+            "issue-comment",
+            id=number,
+            body=body,
+            user=user(author),
+            html_url=f"https://github.test/{self.repository}/pull/7#issuecomment-{number}",
+        )
+        self.comments.append(comment)
+        return comment
+
+    def add_pull(
+        self, number: int, head_sha: str, *, owner: str = "team", branch: str = "work", base_sha: str = "b" * 40
+    ) -> dict[str, Any]:
+        owner_repository, base = f"{owner}/app", self.repository
+        pull = component("pull-request-simple", number=number, state="open")
+        minimal = component("repository")
+        pull["head"] |= {"sha": head_sha, "ref": branch, "label": f"{owner}:{branch}"}
+        pull["head"]["repo"] = _merged(minimal, {"full_name": owner_repository})
+        pull["base"] |= {"sha": base_sha, "ref": "main"}
+        pull["base"]["repo"] = _merged(minimal, {"full_name": base})
+        pull["head"]["user"], pull["base"]["user"] = user(owner), user(base.split("/", maxsplit=1)[0])
+        self.pulls.append(pull)
+        return pull
+
+    def add_artifact(self, run: int, name: str, members: Mapping[str, bytes]) -> None:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, data in members.items():
+                archive.writestr(member, data)
+        self.artifacts.setdefault(run, {})[name] = buffer.getvalue()
+
+    def requests(self, pattern: str) -> int:
+        """Count the requests whose "METHOD /path" matches."""
+        return sum(bool(re.search(pattern, f"{method} {path}")) for method, path in self.log)
+
+    # --- endpoints -------------------------------------------------------------------------------------------------
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
+        for wanted, pattern, act in self.routes():
+            found = re.fullmatch(pattern, path)
+            if wanted == method and found:
+                return act(*found.groups(), query=query, body=body)
+        return 404, component("basic-error", message="Not Found")
+
+    def routes(self) -> tuple[tuple[str, str, Callable[..., Answer]], ...]:
+        repo = f"/repos/{self.repository}"
+        return (
+            ("GET", "/user", self.get_user),
+            ("GET", rf"{repo}/issues/(\d+)/comments", self.list_comments),
+            ("POST", rf"{repo}/issues/(\d+)/comments", self.create_comment),
+            ("PATCH", rf"{repo}/issues/comments/(\d+)", self.edit_comment),
+            ("GET", rf"{repo}/pulls", self.list_pulls),
+            ("GET", rf"{repo}/pulls/(\d+)/files", self.list_files),
+            ("GET", rf"{repo}/compare/(\w+)\.\.\.(\w+)", self.compare),
+            ("GET", rf"{repo}/actions/runs/(\d+)/artifacts", self.list_artifacts),
+            ("GET", rf"{repo}/actions/artifacts/(\d+)/zip", self.download_artifact),
+        )
+
+    def get_user(self, *, query: dict[str, str], body: Any) -> Answer:
+        if self.login is None:
+            return 403, component("basic-error", message="Resource not accessible by integration")
+        return 200, component("public-user", login=self.login, type="User", user_view_type="public")
+
+    def list_comments(self, number: str, *, query: dict[str, str], body: Any) -> Answer:
+        return 200, self.comments
+
+    def create_comment(self, number: str, *, query: dict[str, str], body: Any) -> Answer:
+        if refused := self._refused(body):
+            return refused
+        return 201, self.add_comment(body["body"], self.login or BOT)
+
+    def edit_comment(self, identifier: str, *, query: dict[str, str], body: Any) -> Answer:
+        if refused := self._refused(body):
+            return refused
+        for comment in self.comments:
+            if comment["id"] == int(identifier):
+                if comment["user"]["login"] != (self.login or BOT):
+                    raise AssertionError("edited somebody else's comment")
+                comment["body"] = body["body"]
+                comment["updated_at"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                return 200, comment
+        return 404, component("basic-error", message="Not Found")
+
+    def _refused(self, body: Any) -> Answer | None:
+        if self.read_only:
+            return 403, component("basic-error", message="Resource not accessible by integration")
+        if len(body["body"]) > COMMENT_LIMIT:
+            error = {"resource": "IssueComment", "field": "data", "code": "unprocessable"}
+            return 422, component("validation-error", message="Validation Failed: Body is too long", errors=[error])
+        return None
+
+    def list_pulls(self, *, query: dict[str, str], body: Any) -> Answer:
+        head = query.get("head")
+        return 200, [pull for pull in self.pulls if head in (None, pull["head"]["label"])]
+
+    def list_files(self, number: str, *, query: dict[str, str], body: Any) -> Answer:
+        names = self.files.get(int(number), [])
+        return 200, [component("diff-entry", sha="a" * 40, filename=name, status="modified") for name in names]
+
+    def compare(self, before: str, after: str, *, query: dict[str, str], body: Any) -> Answer:
+        names = self.files.get(0, [])
+        files = [component("diff-entry", sha="a" * 40, filename=name, status="modified") for name in names]
+        return 200, component("commit-comparison", files=files, status="ahead")
+
+    def list_artifacts(self, run: str, *, query: dict[str, str], body: Any) -> Answer:
+        named = [name for name in self.artifacts.get(int(run), {}) if query.get("name") in (None, name)]
+        artifacts = [component("artifact", id=int(run), name=name, expired=False) for name in named]
+        return 200, {"total_count": len(artifacts), "artifacts": artifacts}
+
+    def download_artifact(self, run: str, *, query: dict[str, str], body: Any) -> Answer:
+        return 302, f"{self.root}/signed-download/{run}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    github: FakeGitHub
+
+    def serve(self) -> None:
+        github, path = self.github, urlsplit(self.path).path
+        query = dict(parse_qsl(urlsplit(self.path).query))
+        raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if path.startswith("/signed-download/"):
+            return self.send_archive(int(path.rsplit("/", 1)[1]))
+        path = path.removeprefix(github.prefix)
+        with github._lock:
+            github.log.append((self.command, path))
+            github.authorizations.append((path, self.headers.get("authorization")))
+            fault = self.take_fault(f"{self.command} {path}")
+            if fault and not fault.after:
+                return self.break_down(fault)
+            request = MockRequest(
+                HOST, self.command.lower(), path, args=query, data=raw or None, content_type="application/json"
+            )
+            if not self.accepted(request):
+                return self.send(422, component("validation-error", message="does not fit the description"))
+            status, answer = github.answer(self.command, path, query, json.loads(raw) if raw else None)
+            if fault:
+                return self.break_down(fault)
+            return self.reply(request, status, answer, query, path)
+
+    do_GET = do_POST = do_PATCH = serve
+
+    def reply(self, request: MockRequest, status: int, answer: Any, query: dict[str, str], path: str) -> None:
+        if status == 302:
+            return self.send(302, None, {"location": answer})
+        headers = {}
+        if isinstance(answer, list):
+            answer, headers = self.page(answer, query, path)
+        body = json.dumps(answer).encode()
+        if status == 403:
+            return self.send(status, answer)
+        try:
+            response = MockResponse(body, status_code=status, content_type="application/json")
+            description()[1].validate_response(request, response)
+        except OpenAPIError as problem:
+            self.github.violations.append(f"answer to {request.method} {path}: {_causes(problem)}")
+        return self.send(status, answer, headers)
+
+    def accepted(self, request: MockRequest) -> bool:
+        try:
+            description()[1].validate_request(request)
+        except OpenAPIError as problem:
+            self.github.violations.append(f"{request.method} {request.path}: {_causes(problem)}")
+            return False
+        return True
+
+    def page(self, items: list[Any], query: dict[str, str], path: str) -> tuple[list[Any], dict[str, str]]:
+        size, number = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
+        rest = "&".join(f"{key}={value}" for key, value in query.items() if key != "page")
+        following = f'<{self.github.api_url}{path}?{rest}&page={number + 1}>; rel="next"'
+        more = len(items) > size * number
+        return items[size * (number - 1) : size * number], {"link": following} if more else {}
+
+    def take_fault(self, request: str) -> Fault | None:
+        for fault in self.github.faults:
+            if fault.times > 0 and re.search(fault.pattern, request):
+                fault.times -= 1
+                return fault
+        return None
+
+    def break_down(self, fault: Fault) -> None:
+        if fault.status is None:
+            self.close_connection = True
+            self.connection.close()
+        else:
+            self.send(fault.status, {"message": fault.message, "documentation_url": "x"}, fault.headers)
+
+    def send_archive(self, run: int) -> None:
+        self.github.authorizations.append(("signed-download", self.headers.get("authorization")))
+        (data,) = self.github.artifacts[run].values()
+        self.send_response(200)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def send(self, status: int, answer: Any, headers: Mapping[str, str] | None = None) -> None:
+        body = b"" if answer is None else json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the log is in `FakeGitHub.log`."""
+
+
+def _causes(problem: BaseException) -> str:
+    cause = problem.__cause__ or problem
+    return "; ".join(str(error)[:200] for error in getattr(cause, "schema_errors", [cause]))

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of coremltools' tests are in the suite, in which groups, and under which settings?
+
+Left out are the folders that cannot reach an ML program: the frontends of TensorFlow, the `neuralnetwork` back end, and the
+converters of scikit-learn and XGBoost.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+# coremltools reads these when its test modules are imported. The defaults run float16 alone, with tolerances of 0.5; float32
+# has the tight ones (1e-4). RUN_BACKWARD_COMPATIBILITY runs each op in every later opset too.
+ENVIRONMENT = {
+    "PYMIL_TEST_TARGETS": "mlprogram",
+    "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
+    "RUN_BACKWARD_COMPATIBILITY": "1",
+}
+
+# The newest macOS that coremltools 9.0's tests ask for is 15; iOS18 programs run there.
+MACOS_VERSION = (15, 5)
+
+FOLDERS = (
+    "converters/mil/mil",
+    "converters/mil/frontend/torch",
+    "converters/mil/frontend/milproto",
+    "converters/mil/backend/mil",
+    "converters/mil/test_inputs_outputs_shape.py",
+    "optimize",
+    "test/optimize",
+    "test/ml_program",
+    "test/api",
+    "test/pipeline",
+    "test/modelpackage",
+    "test/blob",
+)
+
+# First match wins: (group, part of the test's id).
+GROUPS = (
+    ("states", "stateful"),
+    ("states", "test_states.py"),
+    ("compressed weights", "test_constexpr_ops.py"),
+    ("compressed weights", "test_compression.py"),
+    ("quantization", "quantization"),
+    ("MIL ops", "mil/mil/ops/tests/"),
+    ("MIL passes", "mil/mil/passes/tests/"),
+    ("torch ops", "test_torch_ops.py"),
+    ("torch conversion", "frontend/torch/"),
+    ("compression", "/optimize/"),
+)
+
+
+def group_of(test_id: str) -> str:
+    """Name the group of a test."""
+    return next((group for group, part in GROUPS if part in test_id), "programs and packages")
+
+
+def site_packages() -> Path:
+    """Find the folder that holds coremltools, without importing it."""
+    spec = importlib.util.find_spec("coremltools")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("coremltools is not installed: pip install 'coreml-gate[engine]'")
+    return Path(spec.origin).parent.parent
+
+
+def test_paths() -> list[str]:
+    """List the folders of the suite, for pytest's command line."""
+    root = site_packages() / "coremltools"
+    return [str(root / folder) for folder in FOLDERS if (root / folder).exists()]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What do all tests share? The switch that rewrites golden files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden with what is rendered now")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare text with a file of tests/golden, or rewrite that file."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"{path.name} is missing; run pytest --update-golden and read what it wrote"
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{path.name} differs; read it, then run pytest --update-golden"
+        )
+
+    return compare

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs of one op, written as records: what a row of the op table runs through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gate.mil import ops as ops  # registers the kernels
+from gate.mil.compiler import compile_function
+from gate.mil.constants import Constants
+from gate.mil.evaluator import Observe, Run
+from gate.mil.numerics import Precision, Rounding
+from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Value
+
+DTYPES = {"float32": "float32", "float64": "float32", "int64": "int32", "int32": "int32", "bool": "bool"}
+
+
+def tensor(value: Any) -> Tensor:
+    """Return what a test writes as the tensor that the evaluator would hold."""
+    array = np.asarray(value)
+    return torch.from_numpy(array.astype(DTYPES.get(array.dtype.name, array.dtype.name)))
+
+
+def run_op(
+    op_type: str,
+    inputs: dict[str, Any],
+    expected: tuple[Tensor, ...],
+    dtype: str = "float32",
+    opset: str = "CoreML8",
+    precision: Precision = Precision.DECLARED,
+    declared: tuple[str, ...] = (),
+    observe: Observe | None = None,
+) -> tuple[Any, ...]:
+    """Run one op; arrays are computed values, Python numbers and lists of them are constants."""
+    values: dict[Value, Tensor] = {}
+    arguments = {name: _arguments(name, value, values, dtype) for name, value in inputs.items()}
+    types = declared or tuple(dtype if x.is_floating_point() else str(x.dtype).removeprefix("torch.") for x in expected)
+    outputs = tuple(
+        Value(f"out{i}", TensorType(t, tuple(x.shape))) for i, (t, x) in enumerate(zip(types, expected, strict=True))
+    )
+    body = Block(tuple(values), (Op(op_type, op_type, arguments, outputs),), outputs)
+    plan = compile_function(
+        Function("main", opset, body), lambda op: Rounding(precision), Rounding(precision), Constants()
+    )
+    slots = list(plan.presets)
+    for slot, x in zip(plan.body.inputs, values.values(), strict=True):
+        slots[slot] = x
+    run = Run(plan, slots, torch.Generator().manual_seed(0), observe)
+    run.steps(plan.body.steps)
+    return tuple(slots[slot] for slot in plan.body.outputs)
+
+
+def _arguments(name: str, value: Any, values: dict[Value, Tensor], dtype: str) -> tuple[Argument, ...]:
+    if isinstance(value, tuple):
+        return tuple(a for i, part in enumerate(value) for a in _arguments(f"{name}{i}", part, values, dtype))
+    if isinstance(value, np.ndarray):
+        x = tensor(value)
+        kind = dtype if x.is_floating_point() else str(x.dtype).removeprefix("torch.")
+        computed = Value(name, TensorType(kind, tuple(x.shape)))
+        values[computed] = x.half().float() if kind == "float16" else x
+        return (computed,)
+    return (_constant(name, value, dtype),)
+
+
+def _constant(name: str, value: Any, dtype: str) -> Constant:
+    array = np.asarray(value)
+    if array.dtype.kind == "U":
+        return Constant(name, TensorType("string", array.shape), array.astype(object))
+    kind = dtype if array.dtype.kind == "f" else DTYPES[array.dtype.name]
+    return Constant(name, TensorType(kind, array.shape), array.astype(kind))

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does each kernel compute what MIL defines?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gate.mil.ops.registry import KERNELS
+from gate.mil.program import Op
+from tests.mil.op_cases import ROWS as PLAIN
+from tests.mil.op_cases import Row
+from tests.mil.op_cases_places import PLACES
+from tests.mil.programs import run_op, tensor
+from tests.mil.test_blocks import PROGRAMS, SHOWN
+
+ROWS = [*PLAIN, *PLACES]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{i}-{row.label}" for i, row in enumerate(ROWS)])
+def test_the_result_is_what_the_row_says(row: Row) -> None:
+    expected = row.expected if isinstance(row.expected, tuple) else (row.expected,)
+    wanted = tuple(tensor(x) for x in expected)
+    wanted = tuple(x.float() if row.dtype == "float16" and x.dtype is not torch.bool else x for x in wanted)
+    results = run_op(row.op, row.inputs, wanted, row.dtype, row.opset)
+    tolerance = 1e-3 if row.dtype == "float16" else 2e-6
+    for result, want in zip(results, wanted, strict=True):
+        assert result.dtype == want.dtype
+        np.testing.assert_allclose(result.numpy(), want.numpy(), rtol=tolerance, atol=tolerance)
+
+
+def test_every_kernel_has_a_row() -> None:
+    rows = {row.op for row in ROWS} | {op for program in PROGRAMS for op in program.ops} | SHOWN
+    assert sorted(op for op in KERNELS if op not in rows and not op.startswith("constexpr_")) == []
+
+
+FRESH = [row for row in ROWS if KERNELS[row.op][0].fresh and row.dtype == "float32"]
+
+
+@pytest.mark.parametrize("row", FRESH, ids=[f"{i}-{row.label}" for i, row in enumerate(FRESH)])
+def test_a_fresh_kernel_returns_new_memory(row: Row) -> None:
+    """Its result is rounded in place, which must change nobody else's values."""
+
+    def observe(op: Op, inputs: Mapping[str, Any], results: tuple[Any, ...]) -> None:
+        given = {x.untyped_storage().data_ptr() for x in inputs.values() if isinstance(x, torch.Tensor)}
+        assert not given & {x.untyped_storage().data_ptr() for x in results}
+
+    run_op(row.op, row.inputs, (tensor(row.expected),), row.dtype, row.opset, observe=observe)

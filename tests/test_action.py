@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Are inputs read, decisions taken and answers told as action.yml promises? The whole chain is in tests/action."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gate import action, github
+from gate.errors import Exit, NoAnswer, UsageError
+from gate.report import Candidate, CheckName, Model, Outcome, Report, Result, Role, Run, make_report
+
+sys.path.insert(0, str(Path(__file__).parent / "action"))
+from fake_github import TOKEN, FakeGitHub
+
+PROJECT = Path(__file__).resolve().parents[1]
+NUMBER = 7
+
+
+def make(outcome: Outcome) -> Report:
+    result = Result(check=CheckName.SIZE, outcome=outcome, message="size")
+    model = Model(name="tagger", candidates=(Candidate(role=Role.SHIP, policy="float16", results=(result,)),))
+    return make_report(Run(config_digest="0" * 64), (model,))
+
+
+def plan(sandbox: action.Sandbox, **over: Any) -> action.Plan:
+    return action.Plan(
+        concerned=("tagger",), sandbox=sandbox, event="pull_request", commit="c", base_commit="b", **over
+    )
+
+
+# --- inputs --------------------------------------------------------------------------------------------------------
+
+
+def test_no_inputs_are_the_defaults() -> None:
+    assert action.Inputs.read({}) == action.Inputs()
+
+
+def test_inputs_are_read() -> None:
+    told = {"INPUT_MODE": "report", "INPUT_FAIL_ON": " never ", "INPUT_MODELS": "a, b\nc", "INPUT_COMMENT_ID": "x"}
+    read = action.Inputs.read(told | {"INPUT_TIME_LIMIT_MINUTES": "5"})
+    assert (read.mode, read.fail_on, read.models) == (action.Mode.REPORT, action.FailOn.NEVER, ("a", "b", "c"))
+    assert (read.comment_id, read.time_limit_minutes) == ("x", 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MODE", "al", "input mode: found 'al', expected one of all, evaluate, report"),
+        ("RUNTIME", "docker", "input runtime: found 'docker', expected one of auto, container, native"),
+        ("FAIL_ON", "Fail", "input fail-on: found 'Fail', expected one of fail, inconclusive, never"),
+        ("TIME_LIMIT_MINUTES", "0", "input time-limit-minutes: found '0'"),
+        ("TIME_LIMIT_MINUTES", "1.5", "input time-limit-minutes: found '1.5'"),
+        ("TIME_LIMIT_MINUTES", "²", "input time-limit-minutes: found '²'"),
+        ("IMAGE", "ghcr.io/o/i:latest", "expected a name with its digest"),
+        ("IMAGE", f"--privileged@sha256:{'a' * 64}", "expected a name with its digest"),
+    ],
+)
+def test_a_wrong_input_is_told_with_what_is_possible(name: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        action.Inputs.read({f"INPUT_{name}": value})
+
+
+def metadata() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((PROJECT / "action.yml").read_text())
+    return loaded
+
+
+def test_the_defaults_of_action_yml_are_the_defaults_of_the_code() -> None:
+    defaults = {name.upper().replace("-", "_"): about["default"] for name, about in metadata()["inputs"].items()}
+    assert action.Inputs.read({f"INPUT_{name}": value for name, value in defaults.items()}) == action.Inputs()
+
+
+def test_every_input_is_handed_to_a_step_and_read_there() -> None:
+    handed = {name for step in metadata()["runs"]["steps"] for name in step.get("env", {})}
+    assert handed - {"GATE_PYTHON", "GATE_TOKEN", "GATE_WORK", "GATE_SANDBOX", "GATE_IMAGE", "SETUP_PYTHON"} == {
+        f"INPUT_{name.upper().replace('-', '_')}" for name in metadata()["inputs"] if name != "token"
+    }
+
+
+def test_only_prepare_and_report_are_handed_a_token() -> None:
+    holders = [step["name"] for step in metadata()["runs"]["steps"] if "token" in json.dumps(step)]
+    assert holders == ["Prepare", "Report"]
+
+
+def test_the_action_loads_neither_torch_nor_numpy() -> None:
+    script = "import sys, gate.action; print({'torch', 'numpy', 'coremltools'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# --- workflow commands and command files ---------------------------------------------------------------------------
+
+
+def test_a_command_cannot_be_ended_by_its_content() -> None:
+    text = action.command("error", "50%\r\n::warning::x", title="a:b,c\nd", line=3, file="")
+    assert text == "::error title=a%3Ab%2Cc%0Ad,line=3::50%25%0D%0A::warning::x"
+
+
+def test_an_output_cannot_start_another(tmp_path: Path) -> None:
+    around = action.Surroundings({"GITHUB_OUTPUT": str(tmp_path / "output")})
+    around.output(verdict="pass\ngate_\nverdict=fail", exit_code="0")
+    text = (tmp_path / "output").read_text()
+    found = re.findall(r"(?ms)^([\w-]+)<<(gate_\w{32})\n(.*?)\n\2$", text)
+    assert [(name, value) for name, _, value in found] == [
+        ("verdict", "pass\ngate_\nverdict=fail"),
+        ("exit-code", "0"),
+    ]
+
+
+def test_a_summary_over_githubs_limit_is_cut_at_a_line(tmp_path: Path) -> None:
+    around = action.Surroundings({"GITHUB_STEP_SUMMARY": str(tmp_path / "summary")})
+    around.summarize("é" * 99 + "\n" + ("é" * 99 + "\n") * 10_000)
+    text = (tmp_path / "summary").read_text()
+    assert len(text.encode()) < 1024 * 1024
+    assert {len(line) for line in text.splitlines()[:-3]} == {99}
+    assert text.endswith("GitHub takes no more.*\n\n")
+
+
+@pytest.mark.parametrize("text", ["plain", "```\n<img>\n```", "`````", ""])
+def test_text_from_outside_stays_in_its_fence(text: str) -> None:
+    fence, *inside, last = action.fenced(text).split("\n")
+    assert fence == last + "text"
+    assert not any(set(line) == {"`"} and len(line) >= len(last) for line in inside)
+
+
+# --- what the evaluated side gets ----------------------------------------------------------------------------------
+
+
+def test_the_arguments_of_docker_run_are_exactly_these() -> None:
+    image = "ghcr.io/o/coreml-gate@sha256:" + "a" * 64
+    work = Path("/runner/temp/coreml-gate-x")
+    apart = action.in_container(plan(action.Sandbox.CONTAINER, image=image), work, ["check"], 1001, 118, 7_000)
+    assert apart.arguments == [
+        "docker", "run", "--rm", "--init", "--pull=never", "--name=coreml-gate-coreml-gate-x", "--workdir=/gate/source",
+        "--network=none", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--user=1001:118",
+        "--pids-limit=1024", "--memory=7000", "--memory-swap=7000", "--ulimit=core=0",
+        "--mount=type=bind,src=/runner/temp/coreml-gate-x/source,dst=/gate/source,readonly",
+        "--mount=type=bind,src=/runner/temp/coreml-gate-x/site,dst=/gate/site,readonly",
+        "--mount=type=bind,src=/runner/temp/coreml-gate-x/out,dst=/gate/out",
+        "--tmpfs=/tmp:rw,nosuid,nodev,size=8g",
+        "--env=PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "--env=HOME=/tmp", "--env=TMPDIR=/tmp",
+        "--env=LANG=C.UTF-8", "--env=PYTHONNOUSERSITE=1", "--env=PYTHONSAFEPATH=1", "--env=GATE_SITE=/gate/site",
+        "--env=GATE_SANDBOX=container", "--env=GATE_EVENT=pull_request", "--env=GATE_COMMIT=c", "--env=GATE_BASE_COMMIT=b",
+        image, "check",
+    ]  # fmt: skip
+    assert apart.end == ("docker", "kill", "coreml-gate-coreml-gate-x")
+
+
+def test_a_root_runner_does_not_run_the_container_as_root() -> None:
+    apart = action.in_container(plan(action.Sandbox.CONTAINER), Path("/w"), [], 0, 0, 1)
+    assert "--user=65534:65534" in apart.arguments
+
+
+def test_the_arguments_of_gate_check() -> None:
+    inputs = action.Inputs(config="ci/gate.yml", policies=("int8",), fail_on=action.FailOn.NEVER)
+    arguments = action.check_arguments(inputs, plan(action.Sandbox.CONTAINER), Path("/w"))
+    assert " ".join(arguments) == (
+        "check --config ci/gate.yml --out /gate/out --engine auto --fail-on never --model tagger --policy int8"
+    )
+
+
+# --- ending what does not end --------------------------------------------------------------------------------------
+
+
+def watch(script: str, seconds: float) -> action.Evaluated:
+    return action._watch(action.Apart([sys.executable, "-c", script], {"PATH": os.environ["PATH"]}, Path("/")), seconds)
+
+
+def test_the_exit_code_and_the_end_of_the_output_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = watch("import sys; print('first', flush=True); print('last', file=sys.stderr); sys.exit(2)", 60)
+    assert (ended.exit_code, ended.message.split()) == (2, ["first", "last"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("::stop-commands::")
+    assert lines[-1] == f"::{lines[0].removeprefix('::stop-commands::')}::"
+
+
+def test_what_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    child = f"import time, pathlib; time.sleep(3); pathlib.Path({str(mark)!r}).touch()"
+    started = time.monotonic()
+    ended = watch(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])", 0.5)
+    assert time.monotonic() - started < 3
+    assert ended.exit_code == Exit.NO_ANSWER
+    assert "time limit" in ended.message
+    time.sleep(3)
+    assert not mark.exists()
+
+
+def test_an_endless_log_is_drained_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = watch("import sys\nfor _ in range(60): sys.stdout.write('x' * 100_000 + '\\n')", 60)
+    assert ended.exit_code == 0
+    assert len(capsys.readouterr().out) < action.LOG_BYTES + 100_000
+    assert len(ended.message) <= action.TAIL_CHARACTERS
+
+
+# --- the sandbox ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("docker", "runtime", "expected"),
+    [
+        ("exit 0", action.Runtime.AUTO, action.Sandbox.CONTAINER),
+        ("exit 0", action.Runtime.CONTAINER, action.Sandbox.CONTAINER),
+        ("exit 1", action.Runtime.CONTAINER, None),  # the client is there, but no daemon
+        (None, action.Runtime.CONTAINER, None),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="containers are Linux's")
+def test_a_container_needs_a_docker_that_answers(
+    tmp_path: Path, docker: str | None, runtime: action.Runtime, expected: action.Sandbox | None
+) -> None:
+    if docker:
+        (tmp_path / "docker").write_text(f"#!/bin/sh\n{docker}\n")
+        (tmp_path / "docker").chmod(0o755)
+    if expected:
+        assert action._sandbox(runtime, {"PATH": str(tmp_path)}) is expected
+    else:
+        with pytest.raises(UsageError, match="Docker daemon that answers"):
+            action._sandbox(runtime, {"PATH": str(tmp_path)})
+
+
+def test_native_without_namespaces_is_told_as_none(tmp_path: Path) -> None:
+    (tmp_path / "isolate.sh").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "isolate.sh").chmod(0o755)
+    sandbox = action._sandbox(action.Runtime.NATIVE, {"PATH": str(tmp_path)}, tmp_path / "isolate.sh")
+    assert sandbox is action.Sandbox.NONE
+
+
+@pytest.mark.parametrize(
+    ("owner", "sandbox", "refused"),
+    [
+        ("mallory", action.Sandbox.NONE, True),
+        ("mallory", action.Sandbox.NAMESPACES, False),
+        ("team", action.Sandbox.NONE, False),
+    ],
+)
+def test_a_fork_is_refused_only_without_a_sandbox(owner: str, sandbox: action.Sandbox, refused: bool) -> None:
+    pull = github.PullRequest(NUMBER, "c", "b", f"{owner}/app", "team/app")
+    event = github.Event("pull_request", "team/app", pull)
+    if refused:
+        with pytest.raises(NoAnswer, match="comes from a fork"):
+            action._refuse_fork_without_sandbox(event, sandbox)
+    else:
+        action._refuse_fork_without_sandbox(event, sandbox)
+
+
+# --- the answer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fail_on", "code"),
+    [
+        (Outcome.PASS, action.FailOn.FAIL, 0),
+        (Outcome.FAIL, action.FailOn.FAIL, 1),
+        (Outcome.ERROR, action.FailOn.FAIL, 3),
+        (Outcome.INCONCLUSIVE, action.FailOn.FAIL, 0),
+        (Outcome.INCONCLUSIVE, action.FailOn.INCONCLUSIVE, 3),
+        (Outcome.FAIL, action.FailOn.INCONCLUSIVE, 1),
+        (Outcome.FAIL, action.FailOn.NEVER, 0),
+        (Outcome.ERROR, action.FailOn.NEVER, 0),
+    ],
+)
+def test_what_the_job_ends_with(outcome: Outcome, fail_on: action.FailOn, code: int) -> None:
+    assert action.exit_code(outcome, fail_on) == code
+
+
+def test_the_command_line_ends_with_the_same_code() -> None:
+    from gate import pipeline  # heavy: the engine comes with it
+
+    for outcome, fail_on in itertools.product((o for o in Outcome if o is not Outcome.NOT_RUN), action.FailOn):
+        assert pipeline.exit_code(make(outcome), fail_on) == action.exit_code(outcome, fail_on)
+
+
+def answer(folder: Path, code: int, report: str | None, fail_on: action.FailOn = action.FailOn.FAIL) -> action.Answer:
+    (folder / "out").mkdir()
+    if report is not None:
+        (folder / "out" / "report.json").write_text(report)
+    around = action.Surroundings({"GATE_WORK": str(folder), "GITHUB_REPOSITORY": "team/app"})
+    return action._evaluated(
+        action.Evaluated(exit_code=code, message="the end"), action.Inputs(fail_on=fail_on), around
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "expected"),
+    [
+        pytest.param(Outcome.PASS, 0, ("pass", 0), id="pass"),
+        pytest.param(Outcome.FAIL, 1, ("fail", 1), id="fail"),
+        pytest.param(Outcome.INCONCLUSIVE, 0, ("inconclusive", 0), id="inconclusive"),
+        pytest.param(Outcome.PASS, 1, ("error", 3), id="a-pass-from-a-run-that-failed"),
+        pytest.param(Outcome.FAIL, 0, ("error", 3), id="a-failure-from-a-run-that-passed"),
+        pytest.param(Outcome.PASS, 2, ("error", 2), id="a-pass-left-over-from-before-a-usage-error"),
+        pytest.param(Outcome.PASS, 70, ("error", 70), id="a-pass-written-before-a-crash"),
+        pytest.param(Outcome.PASS, -9, ("error", 3), id="a-pass-from-a-run-that-was-killed"),
+        pytest.param(None, 0, ("error", 3), id="no-report"),
+        pytest.param(None, 125, ("error", 3), id="docker-did-not-start"),
+    ],
+)
+def test_a_report_counts_only_with_the_exit_code_that_fits_it(
+    tmp_path: Path, outcome: Outcome | None, code: int, expected: tuple[str, int]
+) -> None:
+    told = answer(tmp_path, code, make(outcome).model_dump_json() if outcome else None)
+    assert (told.verdict, told.exit_code) == expected
+
+
+def test_never_turns_no_usage_error_into_a_pass(tmp_path: Path) -> None:
+    assert answer(tmp_path, 2, None, action.FailOn.NEVER).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("{", "Invalid JSON", id="no-json"),
+        pytest.param('{"verdict": "pass"}', "Field required", id="another-schema"),
+        pytest.param(
+            make(Outcome.FAIL).model_dump_json().replace('"fail"', '"pass"', 1), "follows", id="edited-verdict"
+        ),
+        pytest.param(make(Outcome.PASS).model_dump_json()[:-1] + ',"extra":1}', "Extra inputs", id="extra-key"),
+    ],
+)
+def test_a_report_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        answer(tmp_path, 0, text)
+
+
+def test_a_report_that_is_a_link_or_a_pipe_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text(make(Outcome.PASS).model_dump_json())
+    (tmp_path / "link").symlink_to(tmp_path / "secret.json")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(UsageError, match="expected a plain file"):
+            action._read(tmp_path / name)
+
+
+def test_a_report_of_unbounded_size_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "big").open("wb") as stream:
+        stream.truncate(10 * action.REPORT_BYTES)
+    data = action._read(tmp_path / "big")
+    assert len(data) == action.REPORT_BYTES + 1
+    with pytest.raises(UsageError, match="expected at most"):
+        action.load_report(data)
+
+
+# --- comments ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeGitHub]:
+    with FakeGitHub() as fake:
+        yield fake
+
+
+def comments_after(fake: FakeGitHub, mode: action.CommentMode, verdict: str, code: Exit) -> list[str]:
+    inputs = action.Inputs(comment=mode)
+    client = github.Client(TOKEN, fake.api_url)
+    action._write_comment(inputs, client, "team/app", NUMBER, action.Answer(verdict, code, verdict, verdict))
+    return [comment["body"].splitlines()[1] for comment in fake.comments]
+
+
+@pytest.mark.parametrize(
+    ("mode", "verdict", "code", "first"),
+    [
+        ("always", "pass", Exit.PASS, True),
+        ("always", "none", Exit.PASS, True),
+        ("on-change", "pass", Exit.PASS, True),
+        ("on-change", "none", Exit.PASS, False),
+        ("on-failure", "pass", Exit.PASS, False),
+        ("on-failure", "fail", Exit.FAIL, True),
+        ("on-failure", "error", Exit.USAGE, True),
+        ("never", "fail", Exit.FAIL, False),
+    ],
+)
+def test_when_a_comment_is_written(fake: FakeGitHub, mode: str, verdict: str, code: Exit, first: bool) -> None:
+    assert comments_after(fake, action.CommentMode(mode), verdict, code) == ([verdict] if first else [])
+
+
+def test_an_old_failure_does_not_outlive_the_next_pass(fake: FakeGitHub) -> None:
+    comments_after(fake, action.CommentMode.ON_FAILURE, "fail", Exit.FAIL)
+    assert comments_after(fake, action.CommentMode.ON_FAILURE, "pass", Exit.PASS) == ["pass"]
+
+
+# --- the documents -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", ["inputs", "outputs"])
+def test_the_tables_of_the_document_are_those_of_action_yml(section: str) -> None:
+    text = (PROJECT / "docs" / "github.md").read_text()
+    table = text.partition(f"<!-- {section} -->")[2].partition(f"<!-- /{section} -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    expected = []
+    for name, about in metadata()[section].items():
+        default = [f"`{about['default']}`" if about.get("default") else ""] if section == "inputs" else []
+        expected.append([f"`{name}`", *default, about["description"]])
+    assert rows == expected

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole gate on tiny models: every kind of source, every kind of fault, and what is left on disk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gate import pipeline
+from gate.errors import Exit, UsageError
+from gate.pipeline import Options
+from gate.report import CheckName, Outcome, Report
+
+MODEL = """
+import sys, time
+import torch
+from torch import nn
+
+def build(width=8):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(width * 36, 10)).eval()
+
+def example():
+    torch.manual_seed(1)
+    return (torch.randn(1, 1, 8, 8),)
+
+def hang():
+    time.sleep(600)
+
+def leave():
+    sys.exit(3)
+
+def explode():
+    raise RuntimeError("no such checkpoint")
+
+def wrong():
+    return "a model, honestly"
+
+def unsupported():
+    class Polar(nn.Module):
+        def forward(self, x):
+            return torch.linalg.det(x[0]) + torch.erfinv(x.clamp(-0.5, 0.5)).sum()
+    return Polar().eval()
+
+def convert():
+    import coremltools as ct
+    traced = torch.jit.trace(build(), example())
+    return ct.convert(traced, inputs=[ct.TensorType(name="x", shape=(1, 1, 8, 8))], minimum_deployment_target=ct.target.iOS17)
+"""
+CONFIG = """
+version: 1
+app: {deployment_target: iOS17}
+limits: {time: 120 s}
+models:
+  - name: tiny
+    source: {factory: model.py:build, example: model.py:example}
+"""
+
+
+def project(tmp_path: Path, config: str = CONFIG, model: str = MODEL) -> Path:
+    (tmp_path / "model.py").write_text(model)
+    path = tmp_path / "gate.yml"
+    path.write_text(config)
+    return path
+
+
+def run(tmp_path: Path, config: str = CONFIG, **options) -> Report:
+    return pipeline.check(Options(config=project(tmp_path, config), out=tmp_path / "out", **options))
+
+
+def outcomes(report: Report, row: int = 0) -> dict[str, str]:
+    return {str(result.check): str(result.outcome) for result in report.models[0].candidates[row].results}
+
+
+def test_a_factory_is_converted_compressed_run_and_reported(tmp_path):
+    config = CONFIG + "    ship: palette-6bit\n    explore: [float16, int8]\n    budgets: {size: 100 KB}\n"
+
+    report = run(tmp_path, config)
+
+    assert report.outcome is Outcome.PASS
+    assert [c.policy for c in report.models[0].candidates] == ["palette-6bit", "float16", "int8"]
+    found = outcomes(report)
+    assert {found[name] for name in ("feasibility", "fidelity", "integrity", "float16", "size")} == {"pass"}
+    out = tmp_path / "out"
+    assert {p.name for p in out.iterdir()} >= {"report.json", "comment.md", "report.html", "packages"}
+    assert Report.model_validate_json((out / "report.json").read_bytes()) == report
+    for candidate in report.models[0].candidates:
+        assert sum(f.stat().st_size for f in (out / candidate.package).rglob("*") if f.is_file()) == sum(
+            f.bytes for f in candidate.files
+        )
+    assert not list(out.glob(".gate-*"))
+
+
+def test_a_limit_that_is_exceeded_fails_and_the_comment_names_a_way_out(tmp_path):
+    config = CONFIG + "    explore: [palette-4bit]\n    budgets: {size: 6 KB}\n"
+
+    report = run(tmp_path, config)
+
+    assert pipeline.exit_code(report, "fail") is Exit.FAIL
+    head = "\n".join((tmp_path / "out" / "comment.md").read_text().splitlines()[:8])
+    assert "tiny" in head
+    assert "6" in head
+    assert pipeline.exit_code(report, "never") is Exit.PASS
+
+
+@pytest.mark.parametrize(
+    ("function", "outcome", "told"),
+    [
+        pytest.param("explode", "fail", "no such checkpoint", id="an exception"),
+        pytest.param("leave", "fail", "exit", id="sys.exit"),
+        pytest.param("wrong", "fail", "str", id="a wrong return value"),
+        pytest.param("unsupported", "fail", "det", id="unsupported ops"),
+    ],
+)
+def test_the_models_own_fault_is_feasibility_fail(tmp_path, function, outcome, told):
+    report = run(tmp_path, CONFIG.replace("model.py:build", f"model.py:{function}"))
+
+    answer = report.models[0].shipped.results[0]
+    assert (answer.check, answer.outcome) == (CheckName.FEASIBILITY, outcome)
+    assert told in answer.model_dump_json()
+    assert "Traceback" not in answer.message
+
+
+def test_every_unsupported_op_is_told_at_once_with_its_line(tmp_path):
+    report = run(tmp_path, CONFIG.replace("model.py:build", "model.py:unsupported"))
+
+    text = report.models[0].shipped.results[0].model_dump_json()
+    assert "erfinv" in text
+    assert "det" in text
+    assert "model.py:" in text
+
+
+def test_a_source_that_hangs_ends_at_its_limit_without_an_answer(tmp_path):
+    config = CONFIG.replace("model.py:build", "model.py:hang").replace("120 s", "12 s")
+    started = time.monotonic()
+
+    report = run(tmp_path, config)
+
+    assert pipeline.exit_code(report, "fail") is Exit.NO_ANSWER
+    assert report.models[0].shipped.results[0].outcome is Outcome.ERROR
+    assert time.monotonic() - started < 40
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        pytest.param("model.py:build", "model.py:biuld", "biuld", id="function"),
+        pytest.param("model.py:build", "modle.py:build", "modle.py", id="file"),
+        pytest.param(
+            "{factory: model.py:build, example: model.py:example}",
+            "{coreml: App.mlpackage}",
+            "App.mlpackage",
+            id="package",
+        ),
+        pytest.param(
+            "{factory: model.py:build, example: model.py:example}", "{torchscript: m.pt}", "m.pt", id="torchscript"
+        ),
+    ],
+)
+def test_what_does_not_exist_is_wrong_usage(tmp_path, old, new, told):
+    with pytest.raises(UsageError, match=told):
+        run(tmp_path, CONFIG.replace(old, new))
+
+
+def test_a_git_lfs_pointer_is_named_as_one(tmp_path):
+    pointer = tmp_path / "App.mlpackage"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+
+    with pytest.raises(UsageError, match="Git LFS pointer"):
+        run(tmp_path, CONFIG.replace("{factory: model.py:build, example: model.py:example}", "{coreml: App.mlpackage}"))
+
+
+def test_a_policy_that_the_target_cannot_carry_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match="int4-block32 needs deployment target iOS18, found iOS17"):
+        run(tmp_path, CONFIG + "    explore: [int4-block32]\n")
+
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"models": ("tinny",)}, 'did you mean "tiny"'),
+        ({"policies": ("int9",)}, "no selected model"),
+        ({"baseline": Path("missing.json")}, "no such report"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_any_work(tmp_path, options, told):
+    with pytest.raises(UsageError, match=told):
+        run(tmp_path, **options)
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_converter_script_and_its_package_are_judged(tmp_path):
+    config = CONFIG.replace("{factory: model.py:build, example: model.py:example}", "{converter: model.py:convert}")
+
+    report = run(tmp_path, config + "    explore: [palette-4bit]\n")
+
+    found = outcomes(report)
+    assert report.models[0].shipped.policy == "as-is"
+    assert found["feasibility"] == "pass"
+    assert found["fidelity"] == "not_run"
+    assert outcomes(report, 1)["integrity"] == "pass"
+
+
+def test_a_filter_leaves_the_shipped_row(tmp_path):
+    report = run(tmp_path, CONFIG + "    explore: [int8, palette-4bit]\n", policies=("int8",))
+
+    assert [c.policy for c in report.models[0].candidates] == ["float16", "int8"]
+
+
+def test_growth_is_judged_against_a_baseline(tmp_path):
+    run(tmp_path)
+    before = tmp_path / "before.json"
+    (tmp_path / "out" / "report.json").rename(before)
+    wider = (
+        CONFIG.replace("model.py:example}", "model.py:example, args: {width: 16}}")
+        + "    budgets: {size: {growth: 5 %}}\n"
+    )
+
+    report = run(tmp_path, wider, baseline=before)
+
+    size = next(r for r in report.models[0].shipped.results if r.check is CheckName.SIZE)
+    assert size.outcome is Outcome.FAIL
+    assert size.measurements[0].baseline < size.measurements[0].value
+
+
+def test_the_teams_own_policy_is_read_by_path(tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nsummary: head in 8 bits\nrequires: {deployment_target: iOS16}\nprecision: float16\n"
+        "steps:\n  - palettize: {bits: 4}\noverrides:\n  - {ops: [linear], bits: 8}\n"
+    )
+
+    report = run(tmp_path, CONFIG + "    ship: own.yaml\n")
+
+    assert report.models[0].shipped.policy == "own"
+    assert outcomes(report)["integrity"] == "pass"
+
+
+def test_interrupting_leaves_nothing_half_written(tmp_path):
+    config = project(tmp_path, CONFIG.replace("model.py:build", "model.py:hang"))
+    out = tmp_path / "out"
+    gate = subprocess.Popen(
+        [sys.executable, "-m", "gate", "check", "--config", str(config), "--out", str(out)],
+        cwd=Path(__file__).parent.parent,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert gate.stderr
+    gate.stderr.readline()  # "tiny: reading the source"
+    time.sleep(3)
+    gate.send_signal(signal.SIGINT)
+
+    assert gate.wait(30) == 130
+    assert list(out.iterdir()) == []
+    assert {p.name for p in tmp_path.iterdir()} == {"model.py", "gate.yml", "out"}
+
+
+def test_two_runs_give_the_same_digests(tmp_path):
+    first, second = (run(tmp_path).models[0].shipped for _ in range(2))
+
+    assert first.package_digest == second.package_digest
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["outcome"] == "pass"

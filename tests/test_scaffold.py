@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gate init`: what is found by reading, what is measured, and that the result is a gate.yml that loads."""
+
+import numpy as np
+import pytest
+
+from gate import config, scaffold
+from gate.errors import UsageError
+from gate.scaffold import Found
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Tagger(nn.Module):
+    def forward(self, x):
+        return x
+
+def build():
+    net = Tagger()
+    return net.eval()
+
+def other(required):
+    return Tagger()
+
+def helper():
+    return 3
+
+def example():
+    return (torch.zeros(1, 3),)
+"""
+CONVERTER = """
+import coremltools as ct
+
+def export():
+    return ct.convert(None)
+"""
+
+
+def repository(tmp_path):
+    (tmp_path / "ml" / "tagger").mkdir(parents=True)
+    (tmp_path / "ml" / "tagger" / "model.py").write_text(FACTORY)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "export.py").write_text(CONVERTER)
+    (tmp_path / "tools" / "broken.py").write_text("def (")
+    weights = tmp_path / "App" / "Faces.mlpackage" / "Data"
+    weights.mkdir(parents=True)
+    (weights / "weight.bin").write_bytes(b"\0" * 1_000_000)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "x.py").write_text(CONVERTER)
+    return tmp_path
+
+
+def test_packages_converters_and_factories_are_found_without_importing_anything(tmp_path):
+    found = {f.name: f.source for f in scaffold.scan(repository(tmp_path))}
+
+    assert found == {
+        "faces": "{coreml: App/Faces.mlpackage}",
+        "tagger": "{factory: ml/tagger/model.py:build, example: ml/tagger/model.py:example}",
+        "export": "{converter: tools/export.py:export}",
+    }
+
+
+def test_what_is_written_loads_and_limits_are_the_measured_size_plus_10_percent(tmp_path):
+    found = [Found("faces", "{coreml: App/Faces.mlpackage}", "App", package_bytes=1_000_000)]
+    path = tmp_path / "gate.yml"
+    path.write_text(scaffold.render(found, None))
+
+    loaded = config.load(path)
+
+    assert loaded.models[0].budgets.size.limit == 1_100_000
+    assert loaded.app.budgets.app_size.total == 1_100_000
+    assert loaded.models[0].paths == ("App/**",)
+
+
+def test_the_smallest_margin_that_the_data_can_prove_is_told(tmp_path):
+    data = tmp_path / "eval.npz"
+    np.savez(data, image=np.zeros((360, 1)), label=np.zeros(360))
+
+    text = scaffold.render([Found("m", "{coreml: m.mlpackage}", ".")], next(scaffold._datasets(tmp_path)))
+
+    assert "eval.npz   # 360 labelled items" in text
+    assert "drop: 0.8 points" in text
+
+
+@pytest.mark.parametrize(("count", "limit"), [(5_998_000, "6.6 MB"), (61_100, "67.3 KB"), (51_100_000, "56.3 MB")])
+def test_a_limit_is_rounded_up(count, limit):
+    assert scaffold._limit(count) == limit
+
+
+def test_files_that_are_there_are_not_overwritten(tmp_path):
+    (tmp_path / "gate.yml").write_text("mine")
+
+    with pytest.raises(UsageError, match=r"gate.yml already there; use --force"):
+        scaffold.write(tmp_path, force=False)
+    assert (tmp_path / "gate.yml").read_text() == "mine"
+
+
+def test_a_repository_without_a_model_is_told(tmp_path):
+    with pytest.raises(UsageError, match="found no .mlpackage"):
+        scaffold.write(tmp_path, force=False)
+
+
+def test_a_finished_package_becomes_a_configuration_and_two_workflows(tmp_path):
+    package = tmp_path / "App" / "Faces.mlpackage"
+    package.mkdir(parents=True)
+    (package / "weight.bin").write_bytes(b"\0" * 2_000_000)
+
+    written = scaffold.write(tmp_path, force=False)
+
+    assert set(written.written) == {
+        "gate.yml", ".github/workflows/coreml-gate.yml", ".github/workflows/coreml-gate-report.yml",
+    }  # fmt: skip
+    assert config.load(tmp_path / "gate.yml").models[0].budgets.size.limit == 2_200_000
+    assert "persist-credentials: false" in (tmp_path / ".github/workflows/coreml-gate.yml").read_text()

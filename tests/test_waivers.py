@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accepted exceptions: who, why, until when; never for a missing answer."""
+
+from datetime import date
+
+import pytest
+
+from gate import config, waivers
+from gate.config import Waiver
+from gate.errors import ConfigError
+from gate.report import CheckName, Finding, Measurement, Outcome, Result, Severity, Unit
+
+TODAY = date(2026, 11, 21)
+TOO_LARGE = Result(
+    check=CheckName.SIZE,
+    outcome=Outcome.FAIL,
+    message="too large",
+    measurements=(Measurement(name="package_bytes", value=7e6, unit=Unit.BYTES, limit=6e6),),
+)
+
+
+def waiver(**more):
+    facts = {"check": "size", "model": "tagger", "reason": "new head", "owner": "ana", "expires": "2026-12-01"}
+    return Waiver(**(facts | more))
+
+
+@pytest.mark.parametrize(
+    ("entry", "outcome"),
+    [
+        pytest.param(waiver(), "pass", id="covers"),
+        pytest.param(waiver(expires="2026-11-21"), "pass", id="last day"),
+        pytest.param(waiver(expires="2026-11-20"), "fail", id="expired"),
+        pytest.param(waiver(model="other"), "fail", id="another model"),
+        pytest.param(waiver(check="accuracy"), "fail", id="another check"),
+        pytest.param(waiver(limit="7 MB"), "pass", id="at the accepted value"),
+        pytest.param(waiver(limit="6.9 MB"), "fail", id="above the accepted value"),
+        pytest.param(waiver(rule="size.other"), "fail", id="another rule"),
+    ],
+)
+def test_a_waiver_covers_what_it_says(entry, outcome):
+    judged = waivers.waive(TOO_LARGE, "tagger", [entry], TODAY)
+
+    assert judged.outcome == outcome
+    assert (judged.waiver is not None) == (outcome == "pass")
+
+
+def test_a_rule_waives_only_when_it_is_the_only_thing_that_blocks():
+    one, two = (Finding(rule=r, severity=Severity.ERROR, message="m") for r in ("float16.error", "float16.nonfinite"))
+    accepted = [waiver(check="float16", rule="float16.error")]
+    failed = Result(check=CheckName.FLOAT16, outcome=Outcome.FAIL, message="m", findings=(one,))
+
+    assert waivers.waive(failed, "tagger", accepted, TODAY).outcome is Outcome.PASS
+    both = failed.model_copy(update={"findings": (one, two)})
+    assert waivers.waive(both, "tagger", accepted, TODAY).outcome is Outcome.FAIL
+
+
+def test_a_missing_answer_is_never_waived():
+    unknown = TOO_LARGE.model_copy(update={"outcome": Outcome.ERROR})
+
+    assert waivers.waive(unknown, "tagger", [waiver()], TODAY).outcome is Outcome.ERROR
+
+
+def test_an_ended_waiver_is_a_finding():
+    assert [f.rule for f in waivers.expired([waiver(expires="2026-11-20"), waiver()], TODAY)] == ["waiver.expired"]
+
+
+def test_a_waiver_for_nothing_is_refused():
+    with pytest.raises(ConfigError, match="model 'taggr': no such entry; known: app, tagger"):
+        waivers.unknown([waiver(model="taggr")], ["tagger"])
+    with pytest.raises(ConfigError, match="app_size belongs to app"):
+        waivers.unknown([waiver(check="app_size")], ["tagger"])
+
+
+def test_the_file_is_read_and_its_mistakes_are_told(tmp_path):
+    path = tmp_path / "waivers.yml"
+    path.write_text("waivers:\n  - {check: size, model: m, reason: r, owner: o, expires: 2026-12-01}\n")
+    assert config.load_waivers(path)[0].expires == date(2026, 12, 1)
+
+    path.write_text("waivers:\n  - {check: size, model: m, reason: r, expires: 2026-12-01}\n")
+    with pytest.raises(ConfigError, match=r"waivers\[0\].owner: required"):
+        config.load_waivers(path)
