@@ -141,6 +141,7 @@ def test_a_pruning_that_prunes_nothing_fails(apply, before):
     assert {finding.rule for finding in result.findings} >= {"integrity.promise", "integrity.nothing"}
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_an_offset_that_overflowed_in_float16_is_caught(workers, tmp_path):
     """coremltools computes the offset in float16: from a range of about 500 on it is infinite, and the weight is destroyed."""
     model = torch.nn.Linear(64, 32)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Package sizes: on a small net by hand, on the ResNet-50 shape against what Apple prints (WWDC23, session 10047)."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -19,18 +20,22 @@ RESNET50_MB = {  # decimal, as Apple prints it
     "prune-50": 28.8,
 }
 BITS_PER_VALUE = {  # tables, scales and masks included; 130,962 parameters
-    "int8": (8, 8.4),
+    "int8": (8, 8.3),
     "palette-6bit": (6, 6.3),
-    "palette-4bit": (4, 4.1),
-    "palette-2bit": (2, 2.1),
-    "prune-50": (9, 9.1),
-    "prune-75": (5, 5.1),
-    "prune-50+palette-4bit": (3, 3.1),
+    "palette-4bit": (4, 4.2),
+    "palette-2bit": (2, 2.2),
+    "prune-50": (9, 9.2),
+    "prune-75": (5, 5.2),
+    "prune-50+palette-4bit": (3, 3.3),
 }
 
 
 def package_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def weight_bytes(path: Path) -> int:
+    return (path / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +46,10 @@ def small(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", BITS_PER_VALUE)
 def test_a_small_net_shrinks_to_its_bits(name, small, workers, tmp_path):
     made = compress(small, load(name, tmp_path), tmp_path / "out.mlpackage", target=Target.IOS18, workers=workers)
-    weights = sum(len_ for promise in made.promises if promise.applied for len_ in [_elements(promise.shape)])
-    saved = package_bytes(small) - package_bytes(made.path)
+    elements = sum(math.prod(promise.shape) for promise in made.promises if promise.applied)
+    saved = weight_bytes(small) - weight_bytes(made.path)
     low, high = BITS_PER_VALUE[name]
-    assert low <= 16 - saved * 8 / weights <= high + 0.35  # the ops' own text in the program is part of the package
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    assert low <= 16 - saved * 8 / elements <= high
 
 
 @pytest.mark.slow
