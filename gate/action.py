@@ -337,7 +337,7 @@ def _changed(around: Surroundings, event: github.Event) -> frozenset[str] | None
         return None
 
 
-def _sandbox(runtime: Runtime, environ: Mapping[str, str]) -> Sandbox:
+def _sandbox(runtime: Runtime, environ: Mapping[str, str], isolate: Path = ISOLATE) -> Sandbox:
     """Choose what keeps their code apart. What was asked for and is not there is an error, never a silent step down."""
     docker = sys.platform == "linux" and _succeeds(["docker", "info"], environ)
     if runtime is Runtime.CONTAINER and not docker:
@@ -347,7 +347,7 @@ def _sandbox(runtime: Runtime, environ: Mapping[str, str]) -> Sandbox:
         )
     if docker and runtime is not Runtime.NATIVE:
         return Sandbox.CONTAINER
-    return Sandbox.NAMESPACES if _succeeds([str(ISOLATE), "--probe"], environ) else Sandbox.NONE
+    return Sandbox.NAMESPACES if _succeeds([str(isolate), "--probe"], environ) else Sandbox.NONE
 
 
 def _succeeds(arguments: list[str], environ: Mapping[str, str]) -> bool:
@@ -531,7 +531,9 @@ def _pass_on(output: IO[bytes]) -> str:
 # --- report --------------------------------------------------------------------------------------------------------
 
 VERDICT_NONE = "none"
-UNTOLD = "**The newest run of the Core ML gate left no report.** Either no model is concerned any more, or it could not run."
+UNTOLD = (
+    "**The newest run of the Core ML gate left no report.** Either no model is concerned any more, or it could not run."
+)
 NOTHING = "**No model is concerned by this change.** The Core ML gate has nothing to judge."
 
 

@@ -229,9 +229,11 @@ def test_a_container_needs_a_docker_that_answers(
             action._sandbox(runtime, {"PATH": str(tmp_path)})
 
 
-def test_native_without_namespaces_is_told_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(action, "ISOLATE", tmp_path / "missing.sh")
-    assert action._sandbox(action.Runtime.NATIVE, {"PATH": str(tmp_path)}) is action.Sandbox.NONE
+def test_native_without_namespaces_is_told_as_none(tmp_path: Path) -> None:
+    (tmp_path / "isolate.sh").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "isolate.sh").chmod(0o755)
+    sandbox = action._sandbox(action.Runtime.NATIVE, {"PATH": str(tmp_path)}, tmp_path / "isolate.sh")
+    assert sandbox is action.Sandbox.NONE
 
 
 @pytest.mark.parametrize(

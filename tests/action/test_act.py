@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_github import TOKEN, FakeGitHub
-from runner import GATE_YML, PROJECT, commit, copy_action, git, make_checkout
+from runner import GATE_YML, PROJECT, commit, copy_action, git, make_checkout, needs_namespaces
 
 ACT = shutil.which("act", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 NUMBER = 7
@@ -119,21 +120,35 @@ class Job:
         return str(found[-1])
 
 
+def run_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a `workflow_run` event says of the run of a fork's pull request."""
+    head = payload["pull_request"]["head"]
+    run = {"id": 5, "event": "pull_request", "head_sha": head["sha"], "head_branch": head["ref"]}
+    return run | {"head_repository": {"owner": {"login": "mallory"}}}
+
+
 def setup_python() -> str:
     found = re.search(r"actions/setup-python@\w+", (PROJECT / "action.yml").read_text())
     assert found
     return found[0]
 
 
+@contextmanager
+def team(folder: Path, gate_yml: str, check: str | None) -> Iterator[Repository]:
+    """A team's repository, which happens to hold the action as well."""
+    app = copy_action(folder / "app", check=check)
+    make_checkout(app, {"gate.yml": gate_yml, "ml/model.py": "pass", ".gitignore": "__pycache__\n"})
+    git(app, "remote", "add", "origin", "https://github.com/team/app")
+    # act fetches every action that is named, also where its `if:` is false.
+    make_checkout(folder / "home" / "setup-python", {"action.yml": "runs: {using: composite, steps: []}\n"})
+    with FakeGitHub() as github:
+        yield Repository(app, github, folder / "home")
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Iterator[Repository]:
-    folder = copy_action(tmp_path / "app", check=CHECK)
-    make_checkout(folder, {"gate.yml": GATE_YML, "ml/model.py": "pass", ".gitignore": "__pycache__\n"})
-    git(folder, "remote", "add", "origin", "https://github.com/team/app")
-    # act fetches every action that is named, also where its `if:` is false.
-    make_checkout(tmp_path / "home" / "setup-python", {"action.yml": "runs: {using: composite, steps: []}\n"})
-    with FakeGitHub() as github:
-        yield Repository(folder, github, tmp_path / "home")
+    with team(tmp_path, GATE_YML, CHECK) as repository:
+        yield repository
 
 
 def test_two_pushes_leave_one_comment(repository: Repository) -> None:
@@ -148,7 +163,7 @@ def test_two_pushes_leave_one_comment(repository: Repository) -> None:
     assert second.output("url") == first.output("url") != ""
 
     (comment,) = repository.comments
-    assert "the package is fail" in comment
+    assert "The package is fail" in comment
     assert repository.github.requests("POST") == repository.github.requests("PATCH") == 1
 
 
@@ -176,6 +191,7 @@ def test_a_mistake_in_gate_yml_is_told_in_the_comment(repository: Repository) ->
     assert 'models[0].pahts: unknown key (did you mean "paths"?)' in comment
 
 
+@needs_namespaces
 def test_a_forks_run_is_told_in_the_summary_and_posted_by_the_second_workflow(repository: Repository) -> None:
     payload = repository.push("fail", owner="mallory")
     repository.github.read_only = True
@@ -188,15 +204,7 @@ def test_a_forks_run_is_told_in_the_summary_and_posted_by_the_second_workflow(re
     repository.github.read_only = False
     report = next(repository.home.parent.rglob("out/report.json"))
     repository.github.add_artifact(5, "coreml-gate", {"report.json": report.read_bytes()})
-    head = payload["pull_request"]["head"]
-    run = {
-        "id": 5,
-        "event": "pull_request",
-        "head_sha": head["sha"],
-        "head_branch": head["ref"],
-        "head_repository": {"owner": {"login": "mallory"}},
-    }
-    second = repository.act({"workflow_run": run}, event="workflow_run", mode="report")
+    second = repository.act({"workflow_run": run_of(payload)}, event="workflow_run", mode="report")
     assert second.code == 0, second.log
     assert (second.output("verdict"), second.output("written")) == ("fail", "true")
     assert len(repository.comments) == 1
@@ -218,3 +226,64 @@ def test_what_the_source_prints_is_no_workflow_command(repository: Repository, g
     printed = [line for line in job.log.splitlines() if "the source may print what it wants" in line]
     assert any("❗" in line for line in printed) is not guarded  # act's mark of an error annotation
     assert printed
+
+
+def test_a_forks_run_that_left_no_report_posts_nothing(repository: Repository) -> None:
+    payload = repository.push("pass", changed="README.md", owner="mallory")
+    job = repository.act({"workflow_run": run_of(payload)}, event="workflow_run", mode="report")
+    assert job.code == 0, job.log
+    assert (job.output("verdict"), job.output("written")) == ("none", "false")
+    assert repository.comments == []
+
+
+def test_a_stale_forks_run_posts_nothing(repository: Repository) -> None:
+    payload = repository.push("pass", owner="mallory")
+    job = repository.act(
+        {"workflow_run": run_of(payload) | {"head_sha": "e" * 40}}, event="workflow_run", mode="report"
+    )
+    assert job.code == 0, job.log
+    assert "nothing is posted" in job.log
+    assert repository.comments == []
+
+
+def test_a_merge_group_is_judged_without_a_comment(repository: Repository) -> None:
+    repository.push("fail")
+    repository.github.files[0] = ["ml/model.py"]
+    job = repository.act({"merge_group": {"base_sha": "a" * 40, "head_sha": "b" * 40}}, event="merge_group")
+    assert job.code != 0
+    assert (job.output("verdict"), job.output("written")) == ("fail", "")
+    assert repository.comments == []
+
+
+MODEL = """
+import torch
+
+
+def build():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(16, {width}), torch.nn.ReLU(), torch.nn.Linear({width}, 4)).eval()
+
+
+def example():
+    return (torch.ones(1, 16),)
+"""
+BUDGET = """version: 1
+models:
+  - name: tagger
+    paths: ['ml/**']
+    source: {factory: 'ml/model.py:build', example: 'ml/model.py:example'}
+    budgets: {size: 20 KB}
+"""
+
+
+@needs_namespaces
+def test_the_real_gate_judges_two_pushes_in_one_comment(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    with team(tmp_path, BUDGET, check=None) as repository:
+        first = repository.act(repository.push(MODEL.format(width=8)))
+        assert (first.code, first.output("verdict"), first.output("sandbox")) == (0, "pass", "namespaces"), first.log
+        second = repository.act(repository.push(MODEL.format(width=4_000)))
+        assert (second.output("verdict"), second.output("code")) == ("fail", "1"), second.log
+        (comment,) = repository.comments
+    assert "tagger is too large" in comment.splitlines()[1]
+    assert repository.github.requests("POST") == repository.github.requests("PATCH") == 1

@@ -18,7 +18,7 @@ import pytest
 from gate.action import SYSTEM_PATHS
 
 sys.path.insert(0, str(Path(__file__).parent))
-from runner import GATE_YML, PROJECT, Edit, Ended, Runner, copy_action, git, make_checkout
+from runner import GATE_YML, PROJECT, Edit, Ended, Runner, copy_action, git, make_checkout, needs_namespaces
 
 TOKEN = "ghs_T0kenThatMustNotBeSeen"
 
@@ -151,10 +151,12 @@ def found(runner: Runner) -> dict[str, object]:
     return dict(json.loads(Path(first.outputs["work"], "out", "found.json").read_text()))
 
 
+@needs_namespaces
 def test_in_namespaces_the_source_finds_nothing(folder: Path, listener: int) -> None:
     assert found(make_runner(folder, listener)) == {}
 
 
+@needs_namespaces
 def test_the_real_gate_shows_its_source_nothing(folder: Path, listener: int) -> None:
     pytest.importorskip("torch")
     runner = make_runner(folder, listener, check=None)
@@ -213,6 +215,7 @@ REMOVED = {
 }
 
 
+@needs_namespaces
 @pytest.mark.parametrize(("edits", "expected"), REMOVED.values(), ids=REMOVED.keys())
 def test_without_a_defence_the_source_finds_something(
     folder: Path, listener: int, edits: tuple[Edit, ...], expected: set[str]
@@ -221,6 +224,7 @@ def test_without_a_defence_the_source_finds_something(
     assert set(found(make_runner(folder, listener, *placed))) == expected
 
 
+@needs_namespaces
 def test_within_the_sandbox_the_worker_can_have_namespaces_of_its_own(folder: Path) -> None:
     for name in ("root", "out", "tmp", "source"):
         (folder / name).mkdir()
