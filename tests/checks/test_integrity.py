@@ -8,6 +8,7 @@ import coremltools as ct
 import coremltools.optimize.coreml as cto
 import numpy as np
 import pytest
+import torch
 
 from gate.checks.integrity import Facts, WeightFacts, judge, measure
 from gate.compress import Compressed, Skip, Workers, compress
@@ -74,6 +75,16 @@ def test_what_further_settings_make_holds(steps, apply, before):
     assert result.outcome is Outcome.PASS, result.findings
 
 
+@pytest.mark.parametrize("name", ["int8", "int8-per-tensor", "palette-6bit", "prune-50"])
+def test_the_forms_before_ios18_hold(name, workers, tmp_path):
+    package = convert(net(), (1, 4, 8, 8), "iOS16", tmp_path / "net.mlpackage")
+    recipe = load(name, Path())
+    compressed = compress(package, recipe, tmp_path / "out.mlpackage", target=Target.IOS16, workers=workers)
+    result = judge(measure(package, compressed.path, compressed))
+    assert result.outcome is Outcome.PASS, result.findings
+    assert result.measurements[1].value == 6
+
+
 def test_bits_and_zeros_are_counted(apply, before):
     compressed = apply(policy(PRUNE, {"palettize": {"bits": 4}}))
     figures = {m.name: m.value for m in judge(measure(before, compressed.path, compressed)).measurements}
@@ -128,6 +139,22 @@ def test_a_pruning_that_prunes_nothing_fails(apply, before):
     assert result.outcome is Outcome.FAIL
     assert "values that are zero: 0, promised at least" in result.message
     assert {finding.rule for finding in result.findings} >= {"integrity.promise", "integrity.nothing"}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_offset_that_overflowed_in_float16_is_caught(workers, tmp_path):
+    """coremltools computes the offset in float16: from a range of about 500 on it is infinite, and the weight is destroyed."""
+    model = torch.nn.Linear(64, 32)
+    with torch.no_grad():
+        model.weight *= 10_000
+    package = convert(model, (1, 64), "iOS16", tmp_path / "large.mlpackage")
+    recipe = policy({"quantize": {"dtype": "int8", "mode": "linear"}}, target=Target.IOS16)
+    compressed = compress(package, recipe, tmp_path / "out.mlpackage", target=Target.IOS16, workers=workers)
+    assert judge(measure(package, compressed.path, compressed)).outcome is Outcome.PASS
+    theirs = plain_coremltools(package, recipe, tmp_path / "theirs.mlpackage")
+    result = judge(measure(package, theirs, compressed))
+    assert result.outcome is Outcome.FAIL
+    assert "largest error, in half scales and rounding" in result.message
 
 
 @pytest.mark.parametrize("kind", ["int8", "palette-4bit", "prune-50"])
