@@ -106,15 +106,16 @@ def _class_precision(objects: Array, weights: Array) -> Array:
     wanted = weights[:, is_true].sum(axis=1)
     order = np.flatnonzero(~is_true)[np.argsort(-objects[~is_true, 1], kind="stable")]
     counted, hits = weights[:, order], objects[order, 2:]
-    every = np.stack([_precision(counted * hits[:, i], counted, wanted) for i in range(hits.shape[1])])
+    seen = np.cumsum(counted, axis=1)
+    every = np.stack([_precision(counted * hits[:, i], seen, wanted) for i in range(hits.shape[1])])
     return np.asarray(np.where(wanted > 0, every.mean(axis=0), np.nan))
 
 
-def _precision(hits: Array, counted: Array, wanted: Array) -> Array:
-    """Read the precision off at the 101 recalls, for each row: (resamples, detections)."""
+def _precision(hits: Array, seen: Array, wanted: Array) -> Array:
+    """Average the precision read off at the 101 recalls, for each row of (resamples, detections); `seen` is cumulative."""
     if not hits.shape[1]:
         return np.zeros(len(hits))
-    right, seen = np.cumsum(hits, axis=1), np.cumsum(counted, axis=1)
+    right = np.cumsum(hits, axis=1)
     precision = np.where(seen > 0, right / np.maximum(seen, 1e-12), 0.0)
     monotone = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = right / np.maximum(wanted, 1e-12)[:, None]

@@ -274,6 +274,7 @@ class TorchProgram:
 
     def __post_init__(self) -> None:
         self.adapted = adapt(self.module, self.inputs, self.by_name)
+        self.state_buffers()
 
     @property
     def example(self) -> tuple[torch.Tensor, ...]:
@@ -286,7 +287,8 @@ class TorchProgram:
         with buffers_restored(self.module), torch.no_grad():
             return tuple(tensor.clone() for tensor in self.adapted(*fed))  # an output may be a buffer itself
 
-    def _state_buffers(self) -> list[tuple[State, torch.Tensor]]:
+    def state_buffers(self) -> list[tuple[State, torch.Tensor]]:
+        """The buffers that gate.yml declares as states; an unknown name is wrong usage."""
         buffers = dict(self.module.named_buffers())
         missing = [state.name for state in self.states if state.name not in buffers]
         if missing:
@@ -425,7 +427,7 @@ def _options(
         "skip_model_load": True,
     }
     if program.states:
-        options["states"] = [_state_type(state, buffer) for state, buffer in program._state_buffers()]
+        options["states"] = [_state_type(state, buffer) for state, buffer in program.state_buffers()]
     for name, labels in program.classes.items():
         options["classifier_config"] = ct.ClassifierConfig(labels, predicted_probabilities_output=f"{name}{_TENSOR}")
     return options

@@ -15,7 +15,7 @@ from gate import data, waivers
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, read_package
-from gate.checks import CHECKS, base, feasibility
+from gate.checks import CHECKS, accuracy, base, feasibility
 from gate.compress import Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion, convert, failed
@@ -203,12 +203,12 @@ class Trial:
             out=around.work,
         )
 
-    def data_record(self) -> Data | None:
-        """Which data the numeric checks used."""
+    def data_record(self, shipped: Policy) -> Data | None:
+        """Which data the numeric checks used, and the digest of the shipped candidate's answers."""
         dataset = self.bench.dataset
         if dataset is None:
             return None
-        per_item = self.around.work / "per_item" / f"{self.entry.name}.jsonl"
+        per_item = self.around.work / accuracy.per_item_file(self.entry.name, shipped.name)
         return Data(
             dataset=dataset.digest,
             items=len(dataset.ids),

@@ -71,9 +71,34 @@ class Evidence:
         return len(self.ids)
 
 
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A yardstick that need not run: its rows are known from an earlier report, by id."""
+
+    rows: Mapping[str, Array]
+
+
+def recorded(earlier: Evidence, dataset: Dataset, metric: Metric) -> Recorded:
+    """Take an earlier candidate as a yardstick; raise UsageError with the reason where it cannot be compared with."""
+    if (earlier.metric.name, dict(earlier.metric.parameters)) != (metric.name, dict(metric.parameters)):
+        raise UsageError(
+            f"the baseline measured {earlier.metric.name} by another protocol; run it again on this metric"
+        )
+    if not earlier.labelled or dataset.labels is None:
+        raise UsageError("the baseline's values follow from its own reference's answers, since the data has no labels")
+    if earlier.dataset != dataset.digest:
+        raise UsageError("the baseline was measured on other data; run it again on this data")
+    missing = set(dataset.ids) - set(earlier.ids)
+    if missing:
+        raise UsageError(
+            f"the baseline stopped early and lacks {len(missing):,} of {len(dataset):,} items; run it with stop: never"
+        )
+    return Recorded(dict(zip(earlier.ids, earlier.candidate, strict=True)))
+
+
 def measure(
     predict: Predict,
-    yardsticks: Mapping[str, Predict],
+    yardsticks: Mapping[str, Predict | Recorded],
     dataset: Dataset,
     metric: Metric,
     budget: AccuracyBudget | None,
@@ -95,7 +120,11 @@ def measure(
     asked = {name: run for name, run in yardsticks.items() if name not in same}
     curtails = metric.kind is Kind.BINARY and dataset.labels is not None and dataset.clusters is None
     early = _Early(budget, len(dataset)) if curtails and budget and budget.stop != "never" else None
-    known = {name: _known(run, dataset, metric, batch_items) for name, run in asked.items()} if early else {}
+    known = {
+        name: _known(yardstick, dataset, metric, batch_items)
+        for name, yardstick in asked.items()
+        if early or isinstance(yardstick, Recorded)
+    }
     gathered = _Gathered(metric, asked, known)
     if early:
         early.watch({name: rows for name, (rows, _) in known.items()})
@@ -129,12 +158,15 @@ def _check_labels(dataset: Dataset, metric: Metric) -> None:
         )
 
 
-def _known(run: Predict, dataset: Dataset, metric: Metric, size: int) -> tuple[Array, list[bytes]]:
-    """Run a yardstick on every item, in the order of the data; return its rows and digests of its outputs."""
-    rows, digests = [], []
+def _known(yardstick: Predict | Recorded, dataset: Dataset, metric: Metric, size: int) -> tuple[Array, list[bytes]]:
+    """Return a yardstick's rows on every item, in the order of the data, and digests of its outputs; runs it if it must."""
+    if isinstance(yardstick, Recorded):
+        return np.stack([yardstick.rows[name] for name in dataset.ids]), [b""] * len(dataset)
+    rows: list[Array] = []
+    digests: list[bytes] = []
     for index in _batches(np.arange(len(dataset)), size):
         batch = dataset.batch(index)
-        outputs = _ask(run, batch)
+        outputs = _ask(yardstick, batch)
         rows.append(metric.per_item(outputs, batch.labels))
         digests += _digests(outputs, len(index))
     return _stacked(rows), digests
@@ -148,6 +180,31 @@ def _ask(run: Predict, batch: Batch) -> Outputs:
                 f"output {name}: found {len(values)} rows for {len(batch.ids)} items; the first axis is the item"
             )
     return outputs
+
+
+def batched(samples: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """Make outputs with the item as first axis of outputs item by item, as an engine returns them.
+
+    A model's own batch axis of 1 is dropped; outputs of unequal length (lists of boxes) are filled up with -1, below any score.
+    """
+    return {name: _joined([sample[name] for sample in samples]) for name in (samples[0] if samples else {})}
+
+
+def _joined(values: Sequence[Any]) -> Array:
+    if isinstance(values[0], dict | str):
+        return np.array(values, dtype=object if isinstance(values[0], dict) else str)
+    arrays = [np.asarray(value) for value in values]
+    arrays = [a[0] if a.ndim and len(a) == 1 else a for a in arrays]
+    if len({a.shape for a in arrays}) == 1:
+        return np.stack(arrays)
+    if len({a.shape[1:] for a in arrays}) > 1:
+        raise UsageError(
+            f"outputs have unequal shapes: {sorted({a.shape for a in arrays})}; only the first axis may vary"
+        )
+    full = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), -1, dtype=arrays[0].dtype)
+    for row, array in zip(full, arrays, strict=True):
+        row[: len(array)] = array
+    return full
 
 
 def _stacked(rows: Sequence[Array]) -> Array:
@@ -174,9 +231,10 @@ class _Gathered:
     """Rows as they come in, batch by batch."""
 
     def __init__(
-        self, metric: Metric, asked: Mapping[str, Predict], known: Mapping[str, tuple[Array, list[bytes]]]
+        self, metric: Metric, asked: Mapping[str, Predict | Recorded], known: Mapping[str, tuple[Array, list[bytes]]]
     ) -> None:
         self._metric, self._asked, self._known = metric, asked, known
+        self._running = {n: run for n, run in asked.items() if n not in known and not isinstance(run, Recorded)}
         self._candidate: list[Array] = []
         self._yardsticks: dict[str, list[Array]] = {name: [] for name in asked}
         self._differs: set[str] = set()
@@ -184,7 +242,7 @@ class _Gathered:
 
     def add(self, batch: Batch, predict: Predict) -> None:
         """Run what is not known yet on a batch and keep its rows."""
-        answers = {name: _ask(run, batch) for name, run in self._asked.items() if name not in self._known}
+        answers = {name: _ask(run, batch) for name, run in self._running.items()}
         labels = batch.labels if batch.labels is not None else self._labels_of(answers)
         outputs = _ask(predict, batch)
         digests = _digests(outputs, len(batch.ids))
@@ -229,7 +287,7 @@ class _Gathered:
             labelled=dataset.labels is not None,
             stop=early.stop if early and len(candidate) < len(dataset) else Stop.ALL,
             sequential=early is not None and early.sequential,
-            right={name: _count_right(rows) for name, (rows, _) in self._known.items()},
+            right={name: _count_right(rows) for name, (rows, _) in self._known.items()} if early else {},
             same=same | (self._asked.keys() - self._differs if len(candidate) == len(dataset) else set()),
             outputs=self._outputs,
             slices=used.slices,

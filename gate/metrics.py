@@ -17,12 +17,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from scipy import sparse
 
 from gate import boxes as boxes_of
 from gate.config import MetricChoice
 from gate.document import Record, parse
 from gate.errors import ConfigError, UsageError
 from gate.report import Unit
+from gate.stats import RESAMPLES
 
 Array = npt.NDArray[Any]
 HIGHEST_DB = 150.0  # float32 resolves 150 dB; what is nearer counts as that
@@ -51,6 +53,7 @@ class Metric:
     answer: Callable[[Outputs], Any]  # the outputs as if they were labels, for data without labels
     figure: Callable[[Array, Array], Array]  # (rows, weights (resamples, items)) → (resamples,)
     span: float | None = None  # greatest minus least value of the figure, where it is bounded
+    resamples: int = RESAMPLES  # of a bootstrap; fewer where a figure takes long
     labels_are_classes: bool = False  # one class per item, so that a drop can be told per class
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -213,12 +216,7 @@ def _named(labels: Array, values: Array, names: Sequence[str], metric: str) -> A
     if _is_text(values):
         _check_range(labels, len(names), metric)
         return np.asarray(np.array(names)[labels.astype(int)])
-    unknown = sorted(set(labels.tolist()) - set(names))
-    if unknown:
-        raise UsageError(
-            f"metric {metric}: found label {unknown[0]!r}, which is not among the {len(names)} class names"
-        )
-    return np.array([names.index(label) for label in labels])
+    return _numbered(labels, names, metric)
 
 
 def accuracy(given: Threshold) -> Metric:
@@ -232,7 +230,9 @@ def accuracy(given: Threshold) -> Metric:
         right = _predicted(values, given.threshold) == true
         return np.where(_finite(values), right.astype(float), np.nan)
 
-    return Metric("accuracy", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, True)
+    return Metric(
+        "accuracy", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, labels_are_classes=True
+    )
 
 
 class TopK(Classes):
@@ -259,7 +259,9 @@ def top_k(given: TopK) -> Metric:
         )
         return np.where(_finite(values), (ahead < given.k).astype(float), np.nan)
 
-    return Metric("top_k", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, True)
+    return Metric(
+        "top_k", Kind.BINARY, Unit.FRACTION, True, per_item, answer, mean_figure, 1.0, labels_are_classes=True
+    )
 
 
 class F1(Threshold):
@@ -279,39 +281,37 @@ def f1(given: F1) -> Metric:
 
     def per_item(outputs: Outputs, labels: Any) -> Array:
         values, true = _read_classes(outputs, labels, given, "f1")
-        count = _class_count(values, given.class_names, "f1")
         if _is_text(values):
-            values, true = (np.array([given.class_names.index(name) for name in side]) for side in (values, true))
-        said = _predicted(values, given.threshold)
-        rows = np.concatenate(
-            [_one_hot(said, said == true, count), _one_hot(said, True, count), _one_hot(true, True, count)], 1
-        )
+            values, true = (_numbered(side, given.class_names, "f1") for side in (values, true))
+        rows = np.stack([_predicted(values, given.threshold), true], axis=1).astype(float)
         return np.where(_finite(values)[:, None], rows, np.nan)
 
-    def figure(sums: Array) -> Array:
-        hits, said, true = np.split(sums, 3, axis=1)
-        each = _ratio(2 * hits, said + true)
+    def figure(rows: Array, weights: Array) -> Array:
+        said, true = rows.T.astype(int)
+        count = max(int(rows.max()) + 1, given.positive + 1)
+        hit = said == true
+        hits = weights[:, hit] @ _one_hot(said[hit], count)
+        each = _ratio(2 * hits, weights @ _one_hot(said, count) + weights @ _one_hot(true, count))
         return each[:, given.positive] if given.average == "binary" else _mean_known(each)
 
-    return Metric("f1", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, _figure_of_sums(figure), 1.0, True)
+    return Metric("f1", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0, labels_are_classes=True)
 
 
-def _class_count(values: Array, names: Sequence[str], metric: str) -> int:
-    if values.ndim == 2:
-        return max(2, values.shape[1])
-    if names:
-        return len(names)
-    if values.dtype.kind == "f":
-        return 2
-    raise UsageError(
-        f"metric {metric}: the output is class labels; name the classes: outputs: [{{classes: labels.txt}}]"
-    )
+def _numbered(labels: Array, names: Sequence[str], metric: str) -> Array:
+    """Return the number of each named class."""
+    if not names:
+        raise UsageError(
+            f"metric {metric}: the output is names; list them: outputs: [{{name: …, classes: labels.txt}}]"
+        )
+    unknown = sorted(set(labels.tolist()) - set(names))
+    if unknown:
+        raise UsageError(f"metric {metric}: found {unknown[0]!r}, which is not among the {len(names)} class names")
+    return np.array([names.index(label) for label in labels])
 
 
-def _one_hot(classes: Array, where: Any, count: int) -> Array:
-    return np.asarray(
-        ((classes[:, None] == np.arange(count)) & np.broadcast_to(where, classes.shape)[:, None]).astype(float)
-    )
+def _one_hot(classes: Array, count: int) -> Any:
+    """Return one row per item with a 1 at its class; sparse, since there may be thousands of classes."""
+    return sparse.csr_array((np.ones(len(classes)), (np.arange(len(classes)), classes)), shape=(len(classes), count))
 
 
 def _mean_known(values: Array) -> Array:
@@ -637,7 +637,7 @@ def mean_average_precision(given: Boxes) -> Metric:
     def figure(rows: Array, weights: Array) -> Array:
         return boxes_of.mean_average_precision(rows, weights, len(ious))
 
-    return Metric("map", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0)
+    return Metric("map", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0, resamples=1_000)
 
 
 def _detections(outputs: Outputs, given: Boxes) -> tuple[Array, Array, Array]:
@@ -735,9 +735,9 @@ def load(
     class_names are those of the model's output; `per_item` gets a team's own metric's values from the worker.
     """
     choice = choice or MetricChoice(name="agreement")
-    if choice.name.endswith(".py"):
+    if choice.name.endswith(".py") or ".py:" in choice.name:
         given = parse(Own, choice.parameters, f"metric {choice.name}", ConfigError)
-        return replace(own(choice.name, given, per_item), parameters=choice.parameters)
+        return _with_parameters(own(choice.name, given, per_item), given)
     if choice.name not in METRICS:
         close = difflib.get_close_matches(choice.name, METRICS, n=1, cutoff=0.5)
         hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(METRICS)}, or path.py"
@@ -746,4 +746,10 @@ def load(
     parameters = dict(choice.parameters)
     if class_names and "class_names" in schema.model_fields:
         parameters.setdefault("class_names", tuple(class_names))
-    return replace(make(parse(schema, parameters, f"metric {choice.name}", ConfigError)), parameters=parameters)
+    parsed = parse(schema, parameters, f"metric {choice.name}", ConfigError)
+    return _with_parameters(make(parsed), parsed)
+
+
+def _with_parameters(metric: Metric, given: Record) -> Metric:
+    """Keep what was asked for, as JSON would, so that an earlier report's protocol can be compared."""
+    return replace(metric, parameters=given.model_dump(mode="json", exclude_unset=True))

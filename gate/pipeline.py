@@ -223,7 +223,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         reference=trial.bench.reference_name,
         route=trial.conversion.route,
         deployment_target=plan.config.target(entry),
-        data=trial.data_record(),
+        data=trial.data_record(plan.policies[entry.name][0]),
         log=log,
         seconds=time.monotonic() - started,
         candidates=candidates,

@@ -26,6 +26,9 @@ RESAMPLES = 4_000  # the 5 % quantile of 4,000 resamples has a standard error of
 POWER = 0.8  # "how many items" means: enough in four runs out of five, the convention of trial planning
 SEQUENCE_SHARE = 0.2  # of the error that optional stopping may use; the rest is left to the final test
 RARE = 10  # fewer changed items than this say too little about how changes are distributed
+MOST_BIASED = (
+    0.15  # share of resamples on the rarer side of the figure; one standard error of bias. A judgement, not measured
+)
 _CHUNK = 4_000_000  # weights held at once by a bootstrap: 32 MB
 
 
@@ -221,9 +224,9 @@ def bootstrap(
     seen = float(of(np.ones((1, units)))[0])
     drawn = np.concatenate([of(weights) for weights in _resamples(units, n, resamples, seed)])
     left_out = np.concatenate([of(weights) for weights in _without_each(units, n)]) if units > 1 else drawn[:1]
-    low, high = _bca(seen, drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)], 1 - confidence)
-    what = "paired BCa bootstrap" if clusters is None else f"paired BCa bootstrap over {units} clusters"
-    return Interval(low, high, confidence, f"{what}, {resamples} resamples")
+    low, high, how = _bca(seen, drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)], 1 - confidence)
+    over = "" if clusters is None else f" over {units} clusters"
+    return Interval(low, high, confidence, f"{how} bootstrap{over}, {resamples:,} resamples")
 
 
 def _members(clusters: Array) -> tuple[int, Array]:
@@ -252,19 +255,27 @@ def _without_each(units: int, n: int) -> Iterator[Array]:
         yield 1.0 - np.eye(min(rows, units - start), units, start)
 
 
-def _bca(seen: float, drawn: Array, left_out: Array, error: float) -> tuple[float, float]:
-    """Correct the percentiles for bias and for a spread that changes with the value (Efron & Tibshirani 1993, 14.3)."""
+def _bca(seen: float, drawn: Array, left_out: Array, error: float) -> tuple[float, float, str]:
+    """Correct the percentiles for bias and for a spread that changes with the value (Efron & Tibshirani 1993, 14.3).
+
+    Where nearly all resamples lie on one side of the figure itself, no percentile means anything: drawing items twice changes
+    the figure, as it does an F1 over many classes of few items. Then the interval is the figure ± its standard error.
+    """
     if not len(drawn) or not np.ptp(drawn):
-        return seen, seen
+        return seen, seen, "BCa"
     below = ((drawn < seen).mean() + (drawn <= seen).mean()) / 2
-    bias = distributions.norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+    ends = distributions.norm.ppf([error, 1 - error])
+    if not MOST_BIASED < below < 1 - MOST_BIASED:
+        low, high = seen + ends * drawn.std()
+        return float(low), float(high), "normal"
+    bias = distributions.norm.ppf(below)
     pull = left_out.mean() - left_out
     spread = (pull**2).sum() ** 1.5
     skew = (pull**3).sum() / (6 * spread) if spread else 0.0
-    shifted = bias + distributions.norm.ppf([error, 1 - error])
+    shifted = bias + ends
     levels = distributions.norm.cdf(bias + shifted / (1 - skew * shifted))
     low, high = np.quantile(drawn, levels)
-    return float(low), float(high)
+    return float(low), float(high), "BCa"
 
 
 def rare_change(changed: int, n: float, confidence: float) -> float:

@@ -274,7 +274,9 @@ def _in_float32(loaded: tuple[Any, Any]) -> tuple[Any, Any]:
         module = module.float()
     if not isinstance(module, _torch().fx.GraphModule):  # an exported program has no modes
         module.eval()
-    return module.requires_grad_(False), example
+    for parameter in module.parameters():  # a script module has no requires_grad_ of its own
+        parameter.requires_grad_(False)
+    return module, example
 
 
 def _plan_inputs(module: Any, example: Any, specs: Sequence[Input]) -> tuple[tuple["InputPlan", ...], bool]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gate import __version__
 from gate.report import CheckName, Outcome, Result, Run, make_report
 

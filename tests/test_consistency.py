@@ -27,8 +27,11 @@ LAYERS = (
     {"prepare", "github", "render", "doctor"},
     {"entry"},
     {"checks"},
+    {"float16"},
     {"conversion", "waivers"},
     {"compress", "candidate"},
+    {"regressions"},
+    {"comparison"},
     {"source", "baseline", "evidence"},
     {"bench"},
     {"engine", "sandbox", "worker"},
@@ -85,7 +88,7 @@ def test_a_light_module_loads_without_the_engine(name):
 
 
 @pytest.mark.parametrize(
-    "path, text", list(documentation.documents()), ids=lambda value: value.name if isinstance(value, Path) else ""
+    ("path", "text"), list(documentation.documents()), ids=lambda value: value.name if isinstance(value, Path) else ""
 )
 def test_generated_documents_are_current(path, text):
     assert path.read_text() == text, f"{path.name} is stale; run `make docs`"

@@ -330,7 +330,7 @@ def test_a_wrong_choice_is_told_with_the_nearest_name(name, parameters, told):
         ("accuracy", np.zeros((2, 3, 4)), np.array([0, 1]), r"shape \(2, 3, 4\), expected \(items, classes\)"),
         ("accuracy", np.zeros(2), np.array([0, 2]), "the output has 2 classes"),
         ("top_k", np.zeros((2, 3)), np.array([0, 1]), "expected more than k = 5 classes"),
-        ("f1", np.array([1, 2]), np.array([1, 2]), "name the classes"),
+        ("f1", np.array(["a", "b"]), np.array(["a", "b"]), "list them"),
         ("rmse", np.zeros((2, 3)), np.zeros((2, 4)), r"shape \(2, 3\), the label \(2, 4\)"),
         ("miou", np.zeros((2, 3, 4, 4)), np.zeros((2, 4, 5), int), "expected equal"),
         ("miou", np.zeros((2, 3, 4, 4)), np.full((2, 4, 4), 3), "found label 3"),

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from gate import pipeline
 from gate.errors import Exit, UsageError
 from gate.pipeline import Options

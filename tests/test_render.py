@@ -145,6 +145,22 @@ def test_an_app_that_is_too_large_names_the_candidate_that_would_bring_it_under_
     assert "palette-4bit" not in render.headline(still_too_large).remedy
 
 
+def test_a_failure_is_not_explained_by_a_number_that_keeps_its_limit():
+    numbers = (
+        Measurement(name="error:probs", value=0.001, unit=Unit.FRACTION, limit=0.02),
+        Measurement(name="new_nonfinite:probs", value=3, unit=Unit.COUNT, limit=0),
+    )
+    failed = samples.small_numbers(Outcome.FAIL)
+    with_limit = failed.model_copy(update={"measurements": numbers})
+    report = make_report(samples.run(), (samples.model(samples.shipped(with_limit)),))
+    assert render.headline(report).verdict == (
+        "✗ tagger loses too much in 16-bit numbers: new nonfinite 3, at most 0 allowed"
+    )
+    without = failed.model_copy(update={"measurements": numbers[:1]})
+    report = make_report(samples.run(), (samples.model(samples.shipped(without)),))
+    assert render.headline(report).verdict == "✗ tagger loses too much in 16-bit numbers"
+
+
 def test_a_size_without_a_limit_is_no_pass():
     report = make_report(samples.run(), (samples.model(samples.shipped(samples.size(26_400_000, limit=None))),))
     assert "| Is it small enough? | 5.90 MB | 26.4 MB | – | – no limit set |" in render.comment(report)
@@ -422,6 +438,18 @@ def test_a_curve_has_a_scale_that_fits(y, top, logarithmic):
     drawn = curve(y)
     assert drawn.y_labels[0] == top
     assert drawn.title.endswith("(logarithmic)") is logarithmic
+
+
+def test_curves_of_explored_candidates_name_their_policy_and_stay_folded():
+    explored = samples.candidate("int8", samples.small_numbers())
+    page = render.html(make_report(samples.run(), (samples.model(samples.shipped(samples.feasible()), explored),)))
+    assert page.index("Details for engineers") < page.index("Error along the network (logarithmic) · int8")
+
+
+def test_a_long_name_leaves_room_for_the_figures():
+    ship = samples.shipped(samples.size(6_410_000))
+    report = make_report(samples.run(), (samples.model(ship, name="n" * 400),))
+    assert render.headline(report).verdict.endswith("… is too large: 6.41 MB of 6 MB allowed")
 
 
 def test_a_curve_without_any_value_is_not_drawn():

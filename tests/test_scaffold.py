@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from gate import config, scaffold
 from gate.errors import UsageError
 from gate.scaffold import Found

@@ -245,6 +245,17 @@ def test_bca_agrees_with_scipy_on_a_ratio_of_sums():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.02)
 
 
+def test_a_figure_that_resampling_shifts_gets_a_symmetric_interval():
+    """The number of distinct values always falls when items are drawn twice; its percentiles all lie below it."""
+
+    def distinct(weights):
+        return (weights > 0).sum(axis=1).astype(float)
+
+    found = stats.bootstrap(distinct, 200, 0.95)
+    assert found.low < 200 < found.high
+    assert found.method.startswith("normal bootstrap")
+
+
 def test_the_bootstrap_repeats_itself():
     values = np.random.default_rng(8).normal(size=50)
     assert stats.bootstrap(_mean(values), 50, 0.95) == stats.bootstrap(_mean(values), 50, 0.95)

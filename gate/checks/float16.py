@@ -1,28 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`float16`: does half precision damage what reaches the outputs?
+"""`float16`: does half precision damage what reaches the outputs, which op does it, and what mends it?
 
 Judged at the outputs only: magnitude or infinity inside a program is no failure (masks, an exp that overflows into 1/(1+inf)).
 Blocks on new non-finite values, on wrong integers, and, where no labels vouch for the answers, on error above the limit.
-With labels, drift is a note: large drift with equal accuracy is well documented (coremltools#2625).
+With labels, drift is a note: large drift with equal accuracy is well documented (coremltools#2625). Engines that round inside an op are
+feared, not known: they warn, except where an op's failure was measured on a device.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
 from gate.checks.fidelity import describe, finding, measurements
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
+from gate.float16 import Tier
+from gate.mil import MilError
 from gate.policy import Precision
 from gate.quantity import percent
-from gate.report import CheckName, Environment, Finding, Outcome, Result, Severity
+from gate.report import CheckName, Environment, Finding, Outcome, Result, Series, Severity, Unit
+
+if TYPE_CHECKING:
+    from gate.float16.investigate import Investigation, Models, Suspect
 
 FAIL_ERROR = 0.02  # of the output's range; calibrated on devices and 80 cases (docs/checks.md)
 WARN_ERROR = 0.005
+NAMED = 3  # culprits told; the others are in `gate float16 --json`
+
+Outputs = Mapping[str, Any]
+Differences = tuple[OutputDifference, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was measured about one float16 package."""
+
+    declared: Differences
+    labelled: bool
+    environment: Environment
+    feared: tuple[tuple[Tier, Differences], ...] = ()
+    investigation: "Investigation | None" = None
+    no_blame: str | None = None  # why no op is named
+    notes: tuple[Finding, ...] = ()
 
 
 def judge(
-    differences: tuple[OutputDifference, ...], budget: Float16Budget | None, *, labelled: bool, environment: Environment
+    differences: Differences, budget: Float16Budget | None, *, labelled: bool, environment: Environment
 ) -> Result:
     """Compare what reaches the outputs with the budget, or with the defaults where there is none."""
-    wrong = tuple(d for d in differences if _breaks(d, budget, labelled))
+    wrong = tuple(d for d in differences if breaks(d, budget, labelled))
     drifted = tuple(d for d in differences if d not in wrong and d.error > WARN_ERROR)
     worst = max(differences, key=lambda d: (not d.sound, d.error))
     limit = budget.error if budget else None if labelled else FAIL_ERROR
@@ -39,7 +70,23 @@ def judge(
     )
 
 
-def _breaks(d: OutputDifference, budget: Float16Budget | None, labelled: bool) -> bool:
+def judge_facts(facts: Facts, budget: Float16Budget | None) -> Result:
+    """Judge what is known; add what is feared and who is to blame."""
+    deciding = next((d for tier, d in facts.feared if tier is Tier.CLIFFS), None)
+    result = judge(facts.declared, budget, labelled=facts.labelled, environment=facts.environment)
+    if result.outcome is Outcome.PASS and deciding is not None:
+        measured = judge(deciding, budget, labelled=facts.labelled, environment=facts.environment)
+        if measured.outcome is Outcome.FAIL:
+            result = measured.model_copy(update={"message": f"As measured on the Neural Engine: {measured.message}"})
+    warnings = tuple(_feared(tier, d) for tier, d in facts.feared if not tier.blocks and _is_far(d))
+    told = result.findings + warnings[:1] + tuple(_culprits(facts)) + facts.notes
+    return result.model_copy(
+        update={"findings": told, "series": tuple(_curves(facts.investigation)), "remedy": _remedy(result, facts)}
+    )
+
+
+def breaks(d: OutputDifference, budget: Float16Budget | None, labelled: bool) -> bool:
+    """Does one output fail?"""
     if not d.sound:
         return True
     if budget and budget.snr is not None:
@@ -47,6 +94,11 @@ def _breaks(d: OutputDifference, budget: Float16Budget | None, labelled: bool) -
     if budget and budget.error is not None:
         return not d.error <= budget.error
     return not labelled and not d.error <= FAIL_ERROR
+
+
+def _is_far(differences: Differences) -> bool:
+    """Is it worth a warning under a rounding that may never happen?"""
+    return any(not d.sound or not d.error <= FAIL_ERROR for d in differences)
 
 
 def _rule(d: OutputDifference) -> str:
@@ -69,19 +121,227 @@ def _message(worst: OutputDifference, wrong: bool, labelled: bool) -> str:
     return f"Half precision moves the answers by at most {percent(worst.error)} of their range{note}."
 
 
-def _answer(subject: Subject) -> tuple[Result, ...]:
-    bench, conversion, engine = subject.bench, subject.conversion, subject.engine
-    labelled = bench.dataset is not None and bench.dataset.labels is not None
+# -------------------------------------------------------------------------------------------------------- what is told
+
+FEARED = {
+    Tier.NARROW: "if the Neural Engine rounds inside the ops that it runs as several steps",
+    Tier.ACCUMULATE16: "if sums were kept in float16, which no Apple engine is known to do",
+}
+
+
+def _feared(tier: Tier, differences: Differences) -> Finding:
+    worst = max(differences, key=lambda d: (not d.sound, d.error))
+    return Finding(
+        rule=f"float16.{tier}",
+        severity=Severity.WARNING,
+        message=f"{describe(worst)[:1].upper()}{describe(worst)[1:]} {FEARED[tier]}.",
+        advice="test this output on a device, or take the advice for the op that is named",
+    )
+
+
+def _culprits(facts: Facts) -> Iterator[Finding]:
+    found = facts.investigation
+    if facts.no_blame:
+        yield Finding(rule="float16.no_blame", severity=Severity.INFO, message=f"No op is named: {facts.no_blame}")
+    if found is None:
+        return
+    if found.spread:
+        yield Finding(
+            rule="float16.spread",
+            severity=Severity.WARNING,
+            message="No single op is to blame: many small losses add up along the network.",
+            advice="keep the last layers in float32, or compare with labelled data: such drift often changes no decision",
+        )
+    for suspect in found.suspects[:NAMED]:
+        yield _culprit(suspect, found.tier)
+
+
+def _culprit(suspect: "Suspect", tier: Tier) -> Finding:
+    why = suspect.diagnosis
+    return Finding(
+        rule=f"float16.{why.cause}",
+        severity=Severity.WARNING,
+        op=f"{suspect.type} {suspect.name}"[:4_000],
+        layer=suspect.layer,
+        source=suspect.source,
+        message=f"{_alone(suspect)} ({why.cause}): {why.margin}."[:4_000],
+        advice=why.advice,
+        evidence=why.evidence,
+    )
+
+
+def _alone(suspect: "Suspect") -> str:
+    """Say what this op alone does to the outputs."""
+    if suspect.damage >= 10:
+        return f"{suspect.type} alone makes outputs infinite or NaN"
+    if suspect.diagnosis.cause == "integers":
+        return f"{suspect.type} reads integers that do not fit"
+    return f"{suspect.type} alone moves the outputs by {percent(min(suspect.damage, 9.9))} of their range"
+
+
+def _curves(found: "Investigation | None") -> Iterator[Series]:
+    """Error along the network: what each op loses by itself, and what has come together up to it."""
+    if found is None or found.blame is None:
+        return
+    places = [
+        (place, local) for place, local in zip(found.blame.places, found.blame.locals, strict=True) if place.index >= 0
+    ]
+    positions = tuple(float(place.index) for place, _ in places)
+    rows = (
+        ("error_along_the_network", [found.blame.curve[place.index] for place, _ in places]),
+        ("error_of_each_op_alone", [local.error for _, local in places]),
+    )
+    for name, errors in rows:
+        capped = tuple(None if e is None or e != e else min(e, 1.0) for e in errors)
+        yield Series(name=name, x=positions, y=capped, unit=Unit.FRACTION, x_name="op, in order")
+
+
+def _remedy(result: Result, facts: Facts) -> str | None:
+    if result.outcome is not Outcome.FAIL:
+        return result.remedy
+    found = facts.investigation
+    if found is None or not found.suspects:
+        return result.remedy
+    first = found.suspects[0]
+    where = first.source or first.layer or first.name
+    return f"{where}: {first.diagnosis.advice}; `gate float16` finds the layers to keep in float32"
+
+
+# --------------------------------------------------------------------------------------------------------- measurement
+
+
+def measure(subject: Subject, models: "Models") -> Facts:
+    """Run the float16 package, find out how far it is off, and who is to blame where it is too far."""
+    bench, engine = subject.bench, subject.engine
     budget = subject.entry.budgets.float16
+    reference = _reference(subject, models)
+    answers = bench.answers(engine, models.float16)
+    facts = Facts(
+        declared=compare(reference, answers),
+        labelled=bench.dataset is not None and bench.dataset.labels is not None,
+        environment=engine.environment,
+        notes=tuple(_nonfinite(bench.samples, reference)),
+    )
+    tier = Tier.DECLARED
+    found: Sequence[Outputs] = answers
+    bad = any(breaks(d, budget, facts.labelled) for d in facts.declared)
+    indices: tuple[int, ...] = tuple(range(len(reference)))
+    if not bad and engine.environment.engine == "mil":
+        facts, tier, found, indices = _fear(facts, models, bench.samples, reference, budget)
+    limit = (budget.error if budget else None) or FAIL_ERROR
+    if not bad and tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
+        return facts
+    some = [bench.samples[i] for i in indices], [reference[i] for i in indices]
+    return _blame(facts, models, *some, found, tier, min(limit, _worst_error(facts)))
+
+
+def _worst_error(facts: Facts) -> float:
+    every = (*facts.declared, *(d for _, row in facts.feared for d in row))
+    return max((d.error if d.sound else 1.0 for d in every), default=1.0)
+
+
+def _fear(
+    facts: Facts,
+    models: "Models",
+    samples: Sequence[Outputs],
+    reference: Sequence[Outputs],
+    budget: Float16Budget | None,
+) -> tuple[Facts, Tier, Sequence[Outputs], tuple[int, ...]]:
+    """Ask the harsher tiers until one of them damages the answers."""
+    from gate.float16.tiers import harsher
+
+    feared: list[tuple[Tier, Differences]] = []
+    for answers in harsher(models.float16, samples):
+        differences = compare([reference[i] for i in answers.indices], answers.outputs)
+        feared.append((answers.tier, differences))
+        if _is_far(differences) or (
+            answers.tier.blocks and any(breaks(d, budget, facts.labelled) for d in differences)
+        ):
+            return replace(facts, feared=tuple(feared)), answers.tier, answers.outputs, answers.indices
+    return replace(facts, feared=tuple(feared)), Tier.DECLARED, (), tuple(range(len(reference)))
+
+
+def _blame(
+    facts: Facts,
+    models: "Models",
+    samples: Sequence[Outputs],
+    reference: Sequence[Outputs],
+    found: Sequence[Outputs],
+    tier: Tier,
+    limit: float,
+) -> Facts:
+    from gate.float16.investigate import investigate
+
+    try:
+        return replace(facts, investigation=investigate(models, samples, reference, found, tier, limit))
+    except MilError as error:
+        return replace(facts, no_blame=str(error))
+
+
+def _reference(subject: Subject, models: "Models") -> tuple[Outputs, ...]:
+    """The source's answers; for a finished package, its own in float32."""
+    bench = subject.bench
+    if subject.conversion.float32 is not None and bench.reference is not None:
+        return bench.reference
+    return bench.answers(subject.engine, models.float32 or models.float16, "float32")
+
+
+def _nonfinite(samples: Iterable[Outputs], reference: Sequence[Outputs]) -> Iterator[Finding]:
+    """Say where the data or the float32 answers are already infinite or not a number."""
+    bad_inputs = sorted({name for sample in samples for name, x in sample.items() if not _finite(x)})
+    for name in bad_inputs:
+        yield Finding(
+            rule="float16.input_nonfinite",
+            severity=Severity.WARNING,
+            message=f"Input {name!r} has infinite values or NaN in the data; what they touch is not judged.",
+            advice="clean the data set: the app will not send such values, or the model must handle them",
+        )
+    counts = {
+        name: sum(int((~np.isfinite(np.asarray(row[name]))).sum()) for row in reference if _is_float(row[name]))
+        for name in reference[0]
+    }
+    for name, count in counts.items():
+        if count:
+            yield Finding(
+                rule="float16.reference_nonfinite",
+                severity=Severity.WARNING,
+                message=f"Output {name!r} has {count} infinite values or NaN in float32 already; float16 is not blamed for them.",
+                advice="mend the float32 model first",
+            )
+
+
+def _is_float(value: Any) -> bool:
+    return bool(np.issubdtype(np.asarray(value).dtype, np.floating))
+
+
+def _finite(value: Any) -> bool:
+    return not _is_float(value) or bool(np.isfinite(np.asarray(value)).all())
+
+
+def find_models(subject: Subject) -> "Models":
+    """The float16 package before compression, and the float32 program that it came from."""
+    from gate.float16.investigate import Models
+
+    conversion = subject.conversion
+    float16 = subject.before or conversion.float16 or conversion.finished or subject.candidate.package.path
+    float32 = conversion.float32
+    if (
+        float32 is None
+        and conversion.finished
+        and float16 != conversion.finished
+        and computes_float32(conversion.finished)
+    ):
+        float32 = conversion.finished
+    return Models(float16=Path(float16), float32=float32, layers=conversion.layers, lines=conversion.lines)
+
+
+def _answer(subject: Subject) -> tuple[Result, ...]:
     if subject.candidate.policy.precision is Precision.FLOAT32:
         return (not_run(CheckName.FLOAT16, "This policy computes in float32."),)
-    if conversion.float16 is not None and bench.reference is not None:
-        reference, package = bench.reference, conversion.float16
-    else:
-        package = conversion.finished or subject.candidate.package.path
-        reference = bench.answers(engine, package, "float32")
-    differences = compare(reference, bench.answers(engine, package))
-    return (judge(differences, budget, labelled=labelled, environment=engine.environment),)
+    models = find_models(subject)
+    if subject.conversion.float16 is None and computes_float32(models.float16):
+        return (not_run(CheckName.FLOAT16, "The package computes in float32: it has no float16 op to judge."),)
+    return (judge_facts(measure(subject, models), subject.entry.budgets.float16),)
 
 
 CHECK = Check(CheckName.FLOAT16, "Does half precision hurt?", _answer)

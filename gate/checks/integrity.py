@@ -17,7 +17,7 @@ import numpy as np
 
 from gate.checks.base import Check, Subject, not_run
 from gate.compress import Compressed, Promise, Skip
-from gate.compress.encoded import Array, scaled_tables
+from gate.compress.encoded import Array
 from gate.compress.invariants import Bound, Kept, bounds, sparsity, untouched, widen
 from gate.mil.program import load_program
 from gate.mil.weights import Weight, weights
@@ -71,7 +71,7 @@ def measure(before: Path, after: Path, compressed: Compressed) -> Facts:
         if key in new:
             facts.append(_weigh(weight, new[key], promises.about(weight), compressed.steps))
         else:
-            lost.append(weight.key)
+            lost.append(weight.name)
     return Facts(compressed.policy, compressed.steps, tuple(facts), tuple(lost), compressed.refused)
 
 
@@ -97,7 +97,7 @@ class _Promises:
 
     def about(self, weight: Weight) -> Promise | None:
         _, op_name, parameter = weight.consumers[0]
-        named = self.by_name.get((weight.function, weight.key))
+        named = self.by_name.get((weight.function, weight.name))
         return named or self.by_reader.get((weight.function, op_name, parameter))
 
 
@@ -107,7 +107,7 @@ def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[st
     applied = promise.applied if promise else ()
     found = bounds(before, after, _kept(new), applied) if applied else untouched(before, after)
     return WeightFacts(
-        name=old.key,
+        name=old.name,
         op=f"{old.consumers[0][0]} {old.consumers[0][1]}",
         layer=promise.layer if promise else None,
         applied=applied,
@@ -130,20 +130,15 @@ def _kept(weight: Weight) -> Kept:
     """Bring the stored parameters of either generation of ops into the shapes of iOS18's."""
     scale, lut, rank = weight.scale, weight.palette, len(weight.shape)
     axis = weight.part("vector_axis")
-    vector_axis = int(axis.array.item()) % rank if axis else None
-    if any("lut" in form for form in weight.forms) and lut is None:  # its table is scaled: data · scale
-        data = weight.part("data")
-        assert data is not None
-        assert scale is not None
-        tables = scaled_tables(data.array, scale)
-        return Kept(int(math.log2(tables.shape[-2])), None, tables, vector_axis)
-    if lut is not None and lut.ndim == 1:
-        lut = lut.reshape(*[1] * rank, -1, 1)
+    if lut is not None:
+        tables = lut.astype(weight.dtype).reshape(lut.shape if lut.ndim > 1 else (*[1] * rank, -1, 1))
+        bits = int(math.log2(tables.shape[-2]))
+        return Kept(bits, None, tables, int(axis.array.item()) % rank if axis else None)
     if scale is not None and scale.ndim < rank:
         shape = [1] * rank
         shape[weight.axis or 0] = -1
         scale = scale.reshape(shape)
-    return Kept(weight.bits, scale, lut, vector_axis)
+    return Kept(weight.bits, scale)
 
 
 def _relative_error(before: Array, after: Array) -> float:

@@ -92,8 +92,8 @@ def compress(
         source = _carrying(package, policy, Path(scratch))
         plans = plan(load_program(source), policy, layers or {})
         store = _Store(cache or Path(scratch) / "entries", jobs)
-        with nullcontext(workers) if workers or not _tasks(plans) else Workers(jobs) as pool:
-            results = store.results(_tasks(plans), pool) if pool else {}
+        with nullcontext(workers) if workers else Workers(jobs) as pool:
+            results = store.results(_tasks(plans), pool)
         _write(source, plans, results, out)
     return Compressed(
         path=out,

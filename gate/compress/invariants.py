@@ -400,7 +400,8 @@ def _bits(array: Array) -> Array:
 def _magnitude(array: Array) -> Array:
     """Return the bits without the sign: integers that sort as magnitudes do."""
     bits = _bits(array)
-    return bits & bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
+    size: Array = bits & bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
+    return size
 
 
 def _from_bits(bits: int, like: Array) -> float:

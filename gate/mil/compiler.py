@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gate.mil import numerics
@@ -20,6 +21,7 @@ from gate.mil.numerics import Precision, Rounding
 from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
 from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
 
+LABELS = ("string", "int64")  # what `classify` returns is no tensor
 Settle = Callable[[Any], tuple[Any, ...]]
 Convert = Callable[[Any], Any]
 Read = tuple[str, int | tuple[int, ...], Convert | None]
@@ -163,6 +165,8 @@ class _Compiler:
             argument = only(op, name, known)
             if isinstance(argument, Constant):
                 constants[name] = self.constant(argument, form, rounding)
+                if form == "float" and rounding.as_half and (op.type, name) not in MIXED:
+                    constants[name] = numerics.half_constant(torch.tensor(constants[name])).item()
             elif form == "Tensor":
                 reads.append((name, self.slot(argument), convert and _floats(convert)))
             else:
@@ -218,7 +222,7 @@ def _several(op: Op, settles: tuple[Convert | None, ...], types: tuple[Type, ...
 
 
 def _settle(kind: Type, rounding: Rounding, exact: bool, fresh: bool = False) -> Convert | None:
-    if not isinstance(kind, TensorType) or kind.dtype == "string":
+    if not isinstance(kind, TensorType) or kind.dtype in LABELS:
         return None
     return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, rounding, fresh)
 
@@ -256,6 +260,16 @@ def _touched(step: Step, blocks: Mapping[Block, Body]) -> set[int]:
     return slots
 
 
+# Parameters that coremltools' float16 cast leaves alone (FP16ComputePrecision.should_cast_parameter, iOS17 on).
+MIXED = frozenset(
+    {("inverse", "epsilon"), ("log", "epsilon"), ("rsqrt", "epsilon")}
+    | {(op, "alpha") for op in ("elu", "leaky_relu", "prelu", "thresholded_relu")}
+    | {
+        (op, name)
+        for op in ("clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard", "softplus_parametric")
+        for name in ("alpha", "beta")
+    }
+)
 HARSH = (Precision.NARROW, Precision.ACCUMULATE16)
 COMPUTED: dict[str, Convert] = {
     **dict.fromkeys(("int", "float", "bool"), lambda t: t.item()),

@@ -102,6 +102,8 @@ def _settled(array: Array, dtype: str, rounding: Rounding) -> Tensor:
     tensor = numerics.tensor(array)
     if array.dtype == np.float16:
         return tensor  # rounded when it was stored
+    if rounding.as_half and rounding.halves(dtype):
+        return numerics.half_constant(tensor)
     return numerics.settle(dtype, rounding)(tensor)
 
 

@@ -20,24 +20,15 @@ from gate.mil.batch import run_batch
 from gate.mil.blob import Array
 from gate.mil.compiler import Body, Plan, Roundings, Step, compile_function
 from gate.mil.constants import Constants
-from gate.mil.errors import BadInput, MilError, OpFailed
+from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed
 from gate.mil.features import Feature, read_features
 from gate.mil.numerics import Precision, Rounding, array, tensor
 from gate.mil.ops.registry import Context, State
-from gate.mil.program import Block, Op, Program, load_program
+from gate.mil.program import DAMAGE, Block, Op, Program, load_program
 
 Observe = Callable[[Op, Mapping[str, Any], tuple[Any, ...]], None]
 Precise = str | Rounding | Callable[[Op], Rounding]
-FAULTS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    IndexError,
-    ArithmeticError,
-    AttributeError,
-    KeyError,
-    NotImplementedError,
-)
+FAULTS = (RuntimeError, ArithmeticError, AttributeError, *DAMAGE)
 
 
 @dataclass(eq=False)
@@ -53,10 +44,11 @@ class Run:
         """Run steps in order."""
         values = self.values
         for step in steps:
-            inputs = step.read(values)
-            if step.context is not None:
-                inputs[step.context] = Context(step.op, self.block, self.generator)
+            inputs: dict[str, Any] = {}
             try:
+                inputs = step.read(values)
+                if step.context is not None:
+                    inputs[step.context] = Context(step.op, self.block, self.generator)
                 results = step.settle(step.function(**inputs))
             except MilError:
                 raise
@@ -106,6 +98,12 @@ class Evaluator:
         self.program = program
         self.function = program.function(function)
         self.constants = constants or Constants()
+        try:
+            self._prepare(program, precision)
+        except DAMAGE as error:
+            raise BadPackage(f"the program contradicts itself ({type(error).__name__}: {error})") from error
+
+    def _prepare(self, program: Program, precision: Precise) -> None:
         self.features = read_features(program, self.function)
         boundary = Rounding() if callable(precision) else _rounding(precision)
         self.plan = compile_function(self.function, _roundings(precision), boundary, self.constants)

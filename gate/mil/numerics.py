@@ -52,11 +52,21 @@ class Rounding:
 
 
 Settle = Callable[[Tensor], Tensor]
+SMALLEST = 2.0**-24  # the least positive float16
+BUMPED_ELEMENTS = 400  # larger constants are not looked through
 
 
 def half(x: Tensor) -> Tensor:
     """Round to the nearest float16 value, as a float32 tensor."""
     return x.half().float()
+
+
+def half_constant(x: Tensor) -> Tensor:
+    """Round a float32 constant as coremltools' float16 cast does: what would vanish becomes the least float16."""
+    rounded = half(x)
+    if x.numel() >= BUMPED_ELEMENTS:
+        return rounded
+    return torch.where((rounded == 0) & (x != 0), torch.sign(x) * SMALLEST, rounded)
 
 
 def half_(x: Tensor) -> Tensor:

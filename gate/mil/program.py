@@ -26,6 +26,7 @@ MAX_DEPTH = 32  # nested blocks; protobuf itself stops at 100 messages
 MAX_RANK = 16  # Core ML stops at 5, sliding windows and blockwise scales use a few more inside
 MAX_ELEMENTS = 2**34
 MAX_SPEC_BYTES = 2**31
+DAMAGE = (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, MemoryError)  # not foreseen below
 OPSETS = ("CoreML5", "CoreML6", "CoreML7", "CoreML8", "CoreML9")  # iOS15 … iOS18, iOS26
 
 
@@ -173,6 +174,13 @@ class Program:
 
 def load_program(model: Any) -> Program:
     """Read a path to an .mlpackage or .mlmodel, or a `coremltools.models.MLModel`."""
+    try:
+        return _load(model)
+    except DAMAGE as error:
+        raise BadPackage(f"the package contradicts itself ({type(error).__name__}: {error})") from error
+
+
+def _load(model: Any) -> Program:
     if hasattr(model, "get_spec"):
         weights = getattr(model, "weights_dir", None)
         return _program(model.get_spec(), Path(weights).parent if weights else None, None)

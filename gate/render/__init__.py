@@ -5,8 +5,8 @@ Sees nothing but the Report. Words are built in Python (`words`, `page`), laid o
 """
 
 from gate.render.annotate import Annotation, annotations
+from gate.render.opening import Headline, headline
 from gate.render.terminal import terminal
 from gate.render.views import comment, html, summary
-from gate.render.words import Headline, headline
 
 __all__ = ["Annotation", "Headline", "annotations", "comment", "headline", "html", "summary", "terminal"]

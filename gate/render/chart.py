@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from gate.render import words
 from gate.render.escape import clip
 from gate.render.figures import plain, write
-from gate.report import CheckName, Model, Series, Unit
+from gate.render.table import options
+from gate.report import Candidate, CheckName, Model, Series, Unit
 
 MOST_BARS = 40
 MOST_POINTS = 800
@@ -46,21 +46,35 @@ class Bar(NamedTuple):
 
 
 def charts(model: Model) -> tuple[Chart, ...]:
-    """Return the figures of a model: sizes of its candidates, and the curves that its checks recorded."""
-    recorded = (series for candidate in model.candidates for r in candidate.results for series in r.series)
-    return tuple(chart for chart in (_sizes(model), *map(_series, recorded)) if chart)
+    """Return the figures of what ships: sizes beside the other candidates', and the curves that its checks recorded."""
+    sizes = _sizes(model)
+    return (*((sizes,) if sizes else ()), *_curves(model.shipped))
+
+
+def explored_charts(model: Model) -> tuple[Chart, ...]:
+    """Return the curves of the other candidates, each with its policy's name."""
+    return tuple(
+        chart._replace(title=f"{chart.title} · {candidate.policy}")
+        for candidate in model.candidates[1:]
+        for chart in _curves(candidate)
+    )
+
+
+def _curves(candidate: Candidate) -> tuple[Chart, ...]:
+    recorded = (series for result in candidate.results for series in result.series)
+    return tuple(chart for chart in map(_series, recorded) if chart)
 
 
 def _sizes(model: Model) -> Chart | None:
     """Draw the sizes of the candidates against the limit of the shipped one."""
-    options = [option for option in words.options(model) if option.bytes is not None]
-    if not options:
+    found = [option for option in options(model) if option.bytes is not None]
+    if not found:
         return None
-    found = (m.limit for r in model.shipped.results if r.check is CheckName.SIZE for m in r.measurements)
-    limit = next((limit for limit in found if limit is not None), None)
+    measured = (m for r in model.shipped.results if r.check is CheckName.SIZE for m in r.measurements)
+    limit = next((m.limit for m in measured if m.limit is not None), None)
     drawn = [
         Bar(f"{option.policy}{' (ships)' if option.ships else ''}", option.bytes or 0.0, option.mark)
-        for option in options
+        for option in found
     ]
     return _bars("Size of the candidates", drawn, Unit.BYTES, limit)
 

@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from gate.quantity import duration
-from gate.render import words
+from gate.render import notes, table, words
 from gate.render.figures import NONE, figures, write
+from gate.render.opening import Headline, headline
 from gate.report import Candidate, CheckName, Finding, Model, Outcome, Report, Result, Severity, Unit, verdict
 
 SEVERE_FIRST = (Severity.ERROR, Severity.WARNING, Severity.INFO)
@@ -87,8 +88,8 @@ class Group:
     name: str
     policy: str
     badge: str
-    whole: words.Row | None  # instead of rows, for one that passes among many
-    rows: tuple[words.Row, ...]
+    whole: table.Row | None  # instead of rows, for one that passes among many
+    rows: tuple[table.Row, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Explored:
 
     name: str
     said: str
-    options: tuple[words.Option, ...]
+    options: tuple[table.Option, ...]
 
 
 @dataclass(frozen=True)
@@ -155,18 +156,18 @@ class Dossier:
 class Page:
     """Everything that a view lays out."""
 
-    headline: words.Headline
+    headline: Headline
     mark: str
     verdict: str  # without its mark
     labels: tuple[str, str]
     outcome: Outcome
     run_remarks: tuple[Remark, ...]
     groups: tuple[Group, ...]
-    app_rows: tuple[words.Row, ...]
+    app_rows: tuple[table.Row, ...]
     more_models: str
-    problems: tuple[words.Note, ...]
-    waivers: tuple[words.Note, ...]
-    not_run: tuple[words.Note, ...]
+    problems: tuple[notes.Note, ...]
+    waivers: tuple[notes.Note, ...]
+    not_run: tuple[notes.Note, ...]
     more_notes: str
     unproven: tuple[str, ...]
     explored: tuple[Explored, ...]
@@ -179,24 +180,24 @@ class Page:
 
 def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -> Page:
     """Put a report in words, in the room there is."""
-    headline = words.headline(report)
-    problems, waivers, not_run = words.problems(report), words.waivers(report), words.not_run(report)
+    opening = headline(report)
+    problems, waivers, not_run = notes.problems(report), notes.waivers(report), notes.not_run(report)
     models = sorted(report.models, key=lambda model: verdict(model.shipped.results) is Outcome.PASS)[: room.models]
     return Page(
-        headline=headline,
-        mark=headline.verdict[0],
-        verdict=headline.verdict[2:],
+        headline=opening,
+        mark=opening.verdict[0],
+        verdict=opening.verdict[2:],
         labels=("", "") if report.outcome is Outcome.PASS else ("Why:", "What helps:"),
         outcome=report.outcome,
         run_remarks=remarks(report.findings)[: room.remarks],
         groups=tuple(group(model, brief=len(report.models) > MANY_MODELS) for model in models),
-        app_rows=words.rows(report.app.results) if room.models else (),
+        app_rows=table.rows(report.app.results) if room.models else (),
         more_models=_more(len(report.models) - len(models), "model"),
         problems=problems[: room.notes],
         waivers=waivers[: room.notes],
         not_run=not_run[: room.notes],
         more_notes=_more(sum(max(0, len(notes) - room.notes) for notes in (problems, waivers, not_run)), "note"),
-        unproven=words.unproven(report),
+        unproven=notes.unproven(report),
         explored=tuple(explored(model) for model in models if len(model.candidates) > 1) if room.explored else (),
         dossiers=tuple(Dossier(model, room) for model in models) if room.engineers else (),
         commit=(report.run.commit or "")[:SHORT_DIGEST],
@@ -212,7 +213,7 @@ def _more(number: int, noun: str) -> str:
 
 def group(model: Model, *, brief: bool) -> Group:
     """Put a model in the main table."""
-    rows = words.rows(model.shipped.results)
+    rows = table.rows(model.shipped.results)
     whole = None
     if brief:
         loud = tuple(row for row in rows if row.loud)
@@ -221,21 +222,21 @@ def group(model: Model, *, brief: bool) -> Group:
     return Group(model.name, model.shipped.policy, badge, whole, rows)
 
 
-def _rest(number: int) -> tuple[words.Row, ...]:
+def _rest(number: int) -> tuple[table.Row, ...]:
     said = words.counted(number, "other question")
-    return (words.Row(said, NONE, NONE, NONE, Outcome.PASS, words.mark(Outcome.PASS)),) if number else ()
+    return (table.Row(said, NONE, NONE, NONE, Outcome.PASS, words.mark(Outcome.PASS)),) if number else ()
 
 
-def _one_row(candidate: Candidate, rows: tuple[words.Row, ...]) -> words.Row:
+def _one_row(candidate: Candidate, rows: tuple[table.Row, ...]) -> table.Row:
     size = next((row for row in rows if row.question == words.QUESTIONS[CheckName.SIZE]), None)
     waived = any(result.waiver for result in candidate.results)
     before, now, limit = (size.before, size.now, size.limit) if size else (NONE, NONE, NONE)
-    return words.Row("", before, now, limit, Outcome.PASS, words.mark(Outcome.PASS, waived=waived))
+    return table.Row("", before, now, limit, Outcome.PASS, words.mark(Outcome.PASS, waived=waived))
 
 
 def explored(model: Model) -> Explored:
     """Put the candidates of a model side by side."""
-    options = words.options(model)
+    options = table.options(model)
     tried = options[1:]
     passing = sum(option.outcome is Outcome.PASS for option in tried)
     return Explored(model.name, f"{len(tried)} tried, {passing} would pass", options)
@@ -310,7 +311,7 @@ def footer(report: Report) -> Iterator[str]:
     yield f"sandbox: {run.sandbox}"
     if run.tools:
         yield ", ".join(f"{name} {version}" for name, version in sorted(run.tools.items()))
-    yield from (words.environment_words(e) for e in words.environments(report) if e.engine != "static")
+    yield from (words.environment_words(e) for e in notes.environments(report) if e.engine != "static")
 
 
 def _moment(started: str) -> str:

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gate.render import page as pages
-from gate.render import words
 from gate.render.escape import clip, console
+from gate.render.table import Row
 from gate.report import Outcome, Report
 
 STYLES = {
@@ -66,12 +66,12 @@ def _questions(page: pages.Page) -> Table:
     return table
 
 
-def _add(table: Table, rows: tuple[words.Row, ...]) -> None:
+def _add(table: Table, rows: tuple[Row, ...]) -> None:
     for row in rows:
         table.add_row(_indented(row.question), *_cells(row))
 
 
-def _cells(row: words.Row) -> tuple[Text, ...]:
+def _cells(row: Row) -> tuple[Text, ...]:
     return (*map(_text, (row.before, row.now, row.limit)), _text(row.mark, STYLES[row.outcome]))
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup as SafeHtml
 from gate.errors import UsageError
 from gate.files import shipped
 from gate.render import page as pages
-from gate.render.chart import charts
+from gate.render.chart import charts, explored_charts
 from gate.render.escape import Markup, clip, code, markdown, utf16_units, visible
 from gate.report import Model, Report
 
@@ -76,8 +76,9 @@ def _card(model: Model) -> dict[str, Any]:
         "group": pages.group(model, brief=False),
         "explored": pages.explored(model) if len(model.candidates) > 1 else None,
         "dossier": pages.Dossier(model, FILE_ROOM),
-        "numbers": [(c.policy, tuple(pages.numbers(c.results))) for c in model.candidates],
+        "numbers": [(c.policy, found) for c in model.candidates if (found := tuple(pages.numbers(c.results)))],
         "charts": charts(model),
+        "explored_charts": explored_charts(model),
     }
 
 

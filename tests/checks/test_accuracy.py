@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verdicts on evidence that is made by hand, and on models that are small functions."""
 
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from gate import data
 from gate.checks import accuracy
 from gate.config import AccuracyBudget, MetricChoice
 from gate.errors import ConfigError, UsageError
-from gate.evidence import Evidence, Stop
+from gate.evidence import Evidence, Stop, batched, recorded
 from gate.metrics import load
 from gate.report import Bound, Outcome, Severity, Unit
 
@@ -121,6 +123,31 @@ def test_each_yardstick_is_its_own_row_in_the_order_asked_for():
     )
     rows = accuracy.judge(both, budget(against=["base", "source"]))
     assert [(r.against, r.outcome) for r in rows] == [("base", Outcome.PASS), ("source", Outcome.FAIL)]
+
+
+def test_bounds_are_written_on_their_own_side_of_the_margin():
+    thin, enough = (only(accuracy.judge(flipped(n, 0, 0), budget())).message for n in (267, 268))
+    assert "between -1.01 points and 1.01 points" in thin
+    assert "at most 1 point " in enough
+
+
+def test_a_figure_is_not_rounded_to_100_percent():
+    assert only(accuracy.judge(flipped(5000, 1, 0), budget())).message.startswith("99.98 % of 5,000 items right")
+
+
+@pytest.mark.parametrize("name", ["f1", "map"])
+def test_data_on_which_a_metric_has_no_value_is_refused(name):
+    given = {"boxes": "b", "scores": "s"} if name == "map" else {"average": "binary"}
+    metric = load(MetricChoice(name=name, **given))
+    rows = np.full((5, 3), -1.0) if name == "map" else np.zeros((5, 2))
+    evidence = Evidence(metric, tuple("abcde"), rows, {"source": rows}, 5)
+    with pytest.raises(UsageError, match="has no value on these items"):
+        accuracy.judge(evidence, budget())
+
+
+def test_a_percentage_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="there is no percentage"):
+        accuracy.judge(continuous("mae", np.zeros(50), np.ones(50)), budget(drop="5 %"))
 
 
 # --- the floor ---------------------------------------------------------------------------------------------------------
@@ -420,6 +447,56 @@ def test_an_output_with_too_few_rows_is_refused(tmp_path):
         )
 
 
+def test_an_earlier_report_is_a_yardstick_that_need_not_run(tmp_path):
+    items, original = dataset(tmp_path, 600), wrong(600, 0.05)
+    model = Model(original)
+    earlier = accuracy.measure(model, {"source": Model(original, shift=0.1)}, items, ACCURACY, None)
+    accuracy.write_per_item(tmp_path / "per_item.jsonl", earlier)
+    yardstick = recorded(accuracy.read_per_item(tmp_path / "per_item.jsonl"), items, ACCURACY)
+    limits = budget(against="base", drop="3 points")
+    worse = Model(original | wrong(600, 0.1, 6))
+    evidence = accuracy.measure(worse, {"base": yardstick}, items, ACCURACY, limits)
+    live = accuracy.measure(worse, {"base": Model(original)}, items, ACCURACY, limits)
+    assert accuracy.judge(evidence, limits) == accuracy.judge(live, limits)
+    assert only(accuracy.judge(evidence, limits)).outcome is Outcome.FAIL
+
+
+def test_the_same_protocol_is_recognised_after_the_file(tmp_path):
+    metric = load(MetricChoice(name="accuracy", threshold=0.5), class_names=list("abcdefghij"))
+    items = dataset(tmp_path, 50)
+    earlier = accuracy.measure(Model(wrong(50, 0)), {}, items, metric, budget(at_least="50 %", stop="never"))
+    accuracy.write_per_item(tmp_path / "per_item.jsonl", earlier)
+    assert len(recorded(accuracy.read_per_item(tmp_path / "per_item.jsonl"), items, metric).rows) == 50
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"metric": load(MetricChoice(name="accuracy", threshold=0.3))}, "another protocol"),
+        ({"labelled": False}, "no labels"),
+        ({"dataset": "0" * 64}, "other data"),
+        ({"ids": ("0", "1")}, "stopped early and lacks 48 of 50 items"),
+    ],
+)
+def test_an_earlier_report_that_cannot_be_compared_with_is_refused(tmp_path, changed, told):
+    items = dataset(tmp_path, 50)
+    earlier = accuracy.measure(Model(wrong(50, 0)), {}, items, ACCURACY, budget(at_least="50 %", stop="never"))
+    assert recorded(earlier, items, ACCURACY).rows.keys() == set(items.ids)
+    with pytest.raises(UsageError, match=told):
+        recorded(replace(earlier, **changed), items, ACCURACY)
+
+
+def test_an_engines_outputs_item_by_item_become_a_batch():
+    samples = [
+        {"p": np.array([[0.1, 0.9]]), "name": "cat", "box": np.zeros((2, 4))},
+        {"p": np.array([[0.3, 0.7]]), "name": "a", "box": np.ones((3, 4))},
+    ]
+    made = batched(samples)
+    assert made["p"].tolist() == [[0.1, 0.9], [0.3, 0.7]]
+    assert made["name"].tolist() == ["cat", "a"]
+    assert made["box"][0].tolist() == [[0.0] * 4, [0.0] * 4, [-1.0] * 4]
+
+
 # --- per_item.jsonl ----------------------------------------------------------------------------------------------------
 
 
@@ -436,7 +513,7 @@ def test_the_verdict_can_be_derived_again_from_the_file(tmp_path, stop):
 def test_every_kind_of_metric_survives_the_file(tmp_path, name):
     metric = load(MetricChoice(name=name))
     rng = np.random.default_rng(0)
-    rows = [rng.integers(0, 2, (60, 6)).astype(float) if name == "f1" else rng.normal(size=60) for _ in range(2)]
+    rows = [rng.integers(0, 2, (60, 2)).astype(float) if name == "f1" else rng.normal(size=60) for _ in range(2)]
     ids = tuple(map(str, range(60)))
     evidence = Evidence(metric, ids, rows[0], {"base": rows[1]}, 60, clusters=tuple(i[0] for i in ids))
     accuracy.write_per_item(tmp_path / "per_item.jsonl", evidence)
@@ -445,8 +522,6 @@ def test_every_kind_of_metric_survives_the_file(tmp_path, name):
 
 
 def test_the_files_digest_is_that_of_its_bytes(tmp_path):
-    import hashlib
-
     evidence = flipped(5, 1, 1, slices=tuple("abcde"))
     digest = accuracy.write_per_item(tmp_path / "per_item.jsonl", evidence)
     assert digest == hashlib.sha256((tmp_path / "per_item.jsonl").read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 """`judge` of the checks that are tables: below, at and above the limit."""
 
 import pytest
+
 from gate.checks import app_size, feasibility, fidelity, float16, size
 from gate.config import AppSizeBudget, Float16Budget, SizeBudget
 from gate.conversion import Conversion

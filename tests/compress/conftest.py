@@ -4,8 +4,8 @@
 from pathlib import Path
 
 import pytest
-from gate.compress import Workers
 
+from gate.compress import Workers
 from tests.compress.packages import convert, net
 
 

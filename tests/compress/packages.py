@@ -8,10 +8,11 @@ import coremltools as ct
 import coremltools.optimize.coreml as cto
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from gate.mil.program import load_program
 from gate.mil.weights import Weight, weights
 from gate.policy import Policy, Step, Target
-from torch import Tensor, nn
 
 TARGETS = {"iOS15": ct.target.iOS15, "iOS16": ct.target.iOS16, "iOS17": ct.target.iOS17, "iOS18": ct.target.iOS18}
 

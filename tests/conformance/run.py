@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.summary:
         options.summary.write_text(json.dumps(summary, indent=1) + "\n")
     show(summary)
-    return 1 if summary["failures"] else 0
+    return 1 if any(not failure["why"] for failure in summary["failures"]) else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -226,8 +226,8 @@ def show(summary: dict[str, Any]) -> None:
     for name, counts in [*summary["groups"].items(), ("all", summary["totals"])]:
         share = "      -" if counts["share"] is None else f"{counts['share']:7.2%}"
         print(f"{name:22} ran {counts.get('ran', 0):6}  reached {counts.get('reached', 0):6}  passed {share}")
-    for failure in summary["failures"][:50]:
-        print(f"{failure['outcome']}: {failure['id']}\n    {failure['reason']}")
+    for failure in summary["failures"]:
+        print(f"{failure['outcome']}: {failure['id']}\n    {failure['why'] or failure['reason']}")
 
 
 if __name__ == "__main__":

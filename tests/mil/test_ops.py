@@ -12,8 +12,13 @@ import torch
 
 from gate.mil.ops.registry import KERNELS
 from gate.mil.program import Op
-from tests.mil.op_cases import ROWS, Row
+from tests.mil.op_cases import ROWS as PLAIN
+from tests.mil.op_cases import Row
+from tests.mil.op_cases_places import PLACES
 from tests.mil.programs import run_op, tensor
+from tests.mil.test_blocks import PROGRAMS, SHOWN
+
+ROWS = [*PLAIN, *PLACES]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{i}-{row.label}" for i, row in enumerate(ROWS)])
@@ -29,7 +34,7 @@ def test_the_result_is_what_the_row_says(row: Row) -> None:
 
 
 def test_every_kernel_has_a_row() -> None:
-    rows = {row.op for row in ROWS}
+    rows = {row.op for row in ROWS} | {op for program in PROGRAMS for op in program.ops} | SHOWN
     assert sorted(op for op in KERNELS if op not in rows and not op.startswith("constexpr_")) == []
 
 

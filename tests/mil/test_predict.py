@@ -77,7 +77,7 @@ def test_a_wrong_input_is_named(inputs: Any, message: str) -> None:
 
 @pytest.mark.parametrize("ids", [2**40, np.inf, np.nan])
 def test_integers_that_do_not_fit_are_refused(ids: Any) -> None:
-    with pytest.raises(BadInput, match="'i'.*do not fit int32"):
+    with pytest.raises(BadInput, match=r"'i'.*do not fit int32"):
         gate.mil.load(mixed()).predict({**mixed_inputs(), "i": np.array([[ids]])})
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gate.mil.ops.registry import Ints, kernel
+from gate.mil.ops.registry import Ints, bounded, kernel
 
 CONVOLVE: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 
@@ -41,6 +41,7 @@ def spatial_padding(
 def pad_spatial(x: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Pad the last dimensions; torch counts them from the last."""
     flat = [n for pair in reversed(padding) for n in pair]
+    bounded(n + sum(pair) for n, pair in zip(x.shape[2:], padding, strict=True))
     return F.pad(x, flat, value=value) if any(flat) else x
 
 

@@ -35,7 +35,8 @@ Adding a kernel touches two files: its family module, and a row in `tests/mil/op
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -52,6 +53,9 @@ Bools = list[bool]
 Strings = list[str]
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = Any  # a tensor, a tuple of them, a list, or what `classify` returns
+
+
+MAX_ELEMENTS = 2**28  # of one computed tensor: 1 GiB
 
 
 class State:
@@ -124,6 +128,14 @@ def variant(table: dict[str, Kernel], *types: str) -> Callable[[Function], Funct
         return function
 
     return register
+
+
+def bounded(shape: Iterable[int]) -> Ints:
+    """Return the shape of a tensor about to be made; refuse one that no honest model has."""
+    sizes = [int(n) for n in shape]
+    if math.prod(max(n, 1) for n in sizes) > MAX_ELEMENTS:
+        raise ValueError(f"the result would have the shape {sizes}, above {MAX_ELEMENTS} elements")
+    return sizes
 
 
 def find(op_type: str, opset: str) -> Kernel | None:

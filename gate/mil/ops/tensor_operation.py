@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gate.mil.ops.registry import Ints, Tensors, kernel
+from gate.mil.ops.registry import Ints, Tensors, bounded, kernel
 
 
 @kernel(exact=True)
@@ -44,6 +44,7 @@ def fill_like(ref_tensor: Tensor, value: Tensor | None = None) -> Tensor:
 
 
 def _full(shape: Ints, value: Tensor | None) -> Tensor:
+    shape = bounded(shape)
     return torch.zeros(shape) if value is None else value.reshape([1] * len(shape)).expand(shape)
 
 
@@ -63,6 +64,7 @@ def one_hot(
 ) -> Tensor:
     """`on_value` where the new axis equals the index; an index outside gives no hot place."""
     axis = axis + indices.dim() + 1 if axis < 0 else axis
+    bounded([*indices.shape, one_hot_vector_size])
     classes = torch.arange(one_hot_vector_size).reshape(-1, *[1] * (indices.dim() - axis))
     hot = indices.long().unsqueeze(axis) == classes
     on = torch.tensor(1) if on_value is None else on_value
@@ -74,6 +76,7 @@ def one_hot(
 def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
     """Pad the last `len(pad) / 2` axes, (before, after) each."""
     pairs = [(pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
+    bounded(n + sum(pair) for n, pair in zip(x.shape[x.dim() - len(pairs) :], pairs, strict=True))
     if mode == "constant":
         flat = [n for pair in reversed(pairs) for n in pair]
         return F.pad(x, flat, value=bool(constant_val) if x.dtype is torch.bool else constant_val)
@@ -102,12 +105,13 @@ def _mirror(size: int, before: int, after: int, mode: str) -> Tensor:
 def range_1d(end: Tensor, start: Tensor, step: Tensor) -> Tensor:
     """start, start + step, … below end."""
     first, by = start.item(), step.item()
-    count = max(math.ceil((end.item() - first) / by), 0)
+    (count,) = bounded([max(math.ceil((end.item() - first) / by), 0)])
     return first + by * torch.arange(count)
 
 
 @kernel(exact=True)
 def tile(x: Tensor, reps: Ints) -> Tensor:
+    bounded(n * r for n, r in zip(x.shape, reps, strict=True))
     return x.repeat(reps)
 
 

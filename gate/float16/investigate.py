@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Given a model that float16 damages: on which sample is it worst, which ops are to blame, and why?
+
+Injection is on the float32 program. What only the float16 program has (an integer narrowed to int16, a constant rounded in another form)
+is looked for there when the float32 program does not explain the damage.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gate.difference import compare
+from gate.float16 import Tier
+from gate.float16.blame import Blame, Culprit, find_culprits
+from gate.float16.causes import Cause, Diagnosis, diagnose, number, peak
+from gate.float16.tiers import MEASURED
+from gate.float16.trials import Place, Trials, stateful, worst
+from gate.mil.errors import Unsupported
+from gate.mil.evaluator import Evaluator, load
+from gate.mil.numerics import SIGNED, UNSIGNED, Precision, Rounding
+from gate.mil.program import Constant, Function, Op, TensorType
+
+NAMED = 0.1  # of the worst culprit's damage: less is not worth a name
+CAST_SUFFIXES = ("_cast_fp16", "_cast_uint16", "_cast_int16", "_to_fp16", "_to_int16", "_to_uint16")
+
+Sample = Mapping[str, Any]
+Outputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Models:
+    """One model in both precisions, and what is known about where its ops come from."""
+
+    float16: Path
+    float32: Path | None = None  # None: a finished float16 package, compared with itself run in float32
+    layers: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An op that is to blame, as a reader finds it again."""
+
+    type: str
+    name: str
+    damage: float
+    local: float
+    diagnosis: Diagnosis
+    layer: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Investigation:
+    """What was found out."""
+
+    tier: Tier
+    sample: int
+    suspects: tuple[Suspect, ...]
+    blame: Blame | None
+    limit: float
+
+    @property
+    def spread(self) -> bool:
+        """Is the damage the sum of many small losses, with no single op to blame?"""
+        return self.blame is not None and not self.blame.explained
+
+
+def investigate(
+    models: Models,
+    samples: Sequence[Sample],
+    reference: Sequence[Outputs],
+    found: Sequence[Outputs],
+    tier: Tier,
+    limit: float,
+) -> Investigation:
+    """Find the culprits on the worst sample; `found` are the float16 program's answers under the tier."""
+    index = worst_sample(reference, found)
+    integers = narrowed(models, samples[index]) if tier is Tier.DECLARED else ()
+    if integers:
+        return Investigation(tier, index, integers, None, limit)
+    half = load(models.float16)
+    exact = load(models.float32) if models.float32 else half
+    if stateful(exact):
+        raise Unsupported("blame is not assigned inside a model with states yet")
+    rounding = Rounding(Precision(tier.rounding), as_half=models.float32 is not None)
+    trials = Trials(exact, samples[index], rounding)
+    blame = find_culprits(trials, limit, _allowed(trials, half.function, tier))
+    worth = blame.culprits[0].damage * NAMED if blame.culprits else 0.0
+    named = [c for c in blame.culprits if c.damage >= worth]
+    suspects = tuple(_suspect(trials, c, Precision(tier.rounding), models) for c in named)
+    return Investigation(tier, index, suspects, blame, limit)
+
+
+def worst_sample(reference: Sequence[Outputs], found: Sequence[Outputs]) -> int:
+    """The sample that float16 damages most."""
+    damages = [worst(compare([a], [b])) for a, b in zip(reference, found, strict=True)]
+    return damages.index(max(damages))
+
+
+def _suspect(trials: Trials, culprit: Culprit, precision: Precision, models: Models) -> Suspect:
+    place = culprit.place
+    layer, source = origin(place.name, models)
+    return Suspect(
+        place.type, place.name, culprit.damage, culprit.local.error, diagnose(trials, place, precision), layer, source
+    )
+
+
+def origin(name: str, models: Models) -> tuple[str | None, str | None]:
+    """Layer and source line of an op, under any of the names that the casts give it."""
+    names = (name, *(name + suffix for suffix in CAST_SUFFIXES), *(name.removesuffix(s) for s in CAST_SUFFIXES))
+    layer = next((models.layers[n] for n in names if n in models.layers), None)
+    return layer, next((models.lines[n] for n in names if n in models.lines), None)
+
+
+def _allowed(trials: Trials, half: Function, tier: Tier) -> tuple[Place, ...]:
+    """Leave out what the float16 program computes in float32 anyway; under `cliffs` only the measured ops are accused."""
+    kept = float32_names(half)
+    places = tuple(place for place in trials.places if place.name not in kept)
+    if tier is not Tier.CLIFFS:
+        return places
+    return tuple(place for place in places if place.type in MEASURED)
+
+
+def float32_names(half: Function) -> frozenset[str]:
+    """Names of what stays in float32 in a mixed program: ops, and inputs that are never cast."""
+    ops = {v.name for op in half.body.ops if op.type != "cast" for v in op.outputs if _is(v.type, "float32")}
+    cast = {a.name for op in half.body.ops if op.type == "cast" for a in op.inputs["x"]}
+    return frozenset(ops | {v.name for v in half.inputs if _is(v.type, "float32") and v.name not in cast})
+
+
+def _is(kind: Any, dtype: str) -> bool:
+    return isinstance(kind, TensorType) and kind.dtype == dtype
+
+
+# ------------------------------------------------------------------------------------------------------------- integers
+
+
+def narrowed(models: Models, sample: Sample) -> tuple[Suspect, ...]:
+    """Find casts to a narrower integer that change a value, and name the op that reads them."""
+    evaluator = load(models.float16)
+    changed: dict[str, float] = {}
+
+    def observe(op: Op, inputs: Mapping[str, Any], results: tuple[Any, ...]) -> None:
+        if op.type == "cast" and _narrow(op) and not torch.equal(inputs["x"], results[0]):
+            changed[op.outputs[0].name] = peak(inputs["x"].float())
+
+    if not any(op.type == "cast" and _narrow(op) for op in evaluator.function.body.walk()):
+        return ()
+    evaluator.run(evaluator.features.read(sample), _states(evaluator), observe=observe)
+    return tuple(
+        _integer_suspect(op, changed[a.name], models)
+        for op in evaluator.function.body.walk()
+        for arguments in op.inputs.values()
+        for a in arguments
+        if not isinstance(a, Constant) and a.name in changed
+    )
+
+
+def _states(evaluator: Evaluator) -> Any:
+    return evaluator.make_state() if stateful(evaluator) else None
+
+
+def _narrow(op: Op) -> bool:
+    kind = op.outputs[0].type
+    return isinstance(kind, TensorType) and kind.dtype in (SIGNED.keys() | UNSIGNED.keys())
+
+
+def _integer_suspect(op: Op, top: float, models: Models) -> Suspect:
+    name = op.outputs[0].name
+    layer, source = origin(name, models)
+    advice = "remove the pass common::add_int16_cast from the pass pipeline, or keep the values below 32,768"
+    margin = f"integers up to {number(top)} are narrowed to 16 bits, which end at 32,767"
+    cause = Diagnosis(Cause.INTEGERS, margin, advice, "https://github.com/apple/coremltools/issues/2222")
+    return Suspect(op.type, name, 1.0, 1.0, cause, layer, source)

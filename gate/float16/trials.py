@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What reaches the outputs when only some ops of a program lose precision?
+
+`Trials` runs a program once exactly and keeps every value. A trial then runs chosen ops in half and, of the rest, only what depends on
+them: all other values are the exact ones. Two compiled plans of one program number their values alike, so a trial is a walk over the
+steps of both.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gate.difference import OutputDifference, compare
+from gate.mil.compiler import Plan, Step
+from gate.mil.evaluator import Evaluator, Run
+from gate.mil.numerics import FLOATS, Precision, Rounding
+from gate.mil.program import Op, StateType, TensorType
+
+NONFINITE = 10.0  # damage of an infinity or NaN: worse than any error
+WRONG_INTEGER = 1.0  # damage of a wrong id; plus the share that is wrong
+
+
+@dataclass(frozen=True)
+class Place:
+    """An op, or a program input, that may lose precision."""
+
+    index: int  # position of the step; inputs come before, at -1
+    type: str
+    name: str
+    op: Op | None = None
+
+
+@dataclass(frozen=True)
+class Local:
+    """What an op loses by itself, given exact inputs."""
+
+    error: float  # largest difference, as a fraction of the result's range; 10 when a finite value is lost
+    relative: float  # root of mean squared error, as a fraction of the result's
+
+
+Values = list[Any]
+
+
+class Trials:
+    """One program on one sample."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        sample: Mapping[str, Any],
+        half: Rounding = Rounding(Precision.DECLARED, as_half=True),  # noqa: B008
+    ) -> None:
+        self.exact_plan = evaluator.at(Rounding(Precision.FLOAT32)).plan
+        self.half_plan = evaluator.at(half).plan
+        self.function = evaluator.function
+        self.seconds = 0.0  # spent on trials so far
+        self._inputs = evaluator.features.read(sample)
+        self._exact_steps = _kept(self.exact_plan)
+        self._half_steps = _kept(self.half_plan)
+        self.costs = [0.0] * len(self._exact_steps)
+        self.values = self._run_exactly()
+
+    @property
+    def evaluation_s(self) -> float:
+        """Time of one evaluation of the whole program."""
+        return sum(self.costs)
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Everything that computes or receives floats, in order."""
+        inputs = (
+            Place(-1, "cast", value.name)
+            for value in self.function.inputs
+            if isinstance(value.type, TensorType) and value.type.dtype in FLOATS
+        )
+        ops = (
+            Place(i, step.op.type, _name(step.op), step.op)
+            for i, step in enumerate(self._exact_steps)
+            if _rounds(step.op)
+        )
+        return (*inputs, *ops)
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """The exact answers."""
+        return self._outputs(self.values)
+
+    def local(self, place: Place) -> Local:
+        """What one op loses given exact inputs; see `Local`."""
+        if place.index < 0:
+            slot = self._slot(place.name)
+            return _local([(self.values[slot], self.values[slot].half().float())])
+        step = self._exact_steps[place.index]
+        scratch = list(self.values)
+        self._half_run(scratch).steps([self._half_steps[place.index]])
+        return _local([(self.values[s], scratch[s]) for s in step.outputs if isinstance(scratch[s], Tensor)])
+
+    def read(self, place: Place) -> dict[str, Any]:
+        """The exact inputs of an op."""
+        return self._exact_steps[place.index].read(self.values)
+
+    def results(self, place: Place, *, half: bool = False) -> list[Tensor]:
+        """The results of an op on exact inputs."""
+        if place.index < 0:
+            value = self.values[self._slot(place.name)]
+            return [value.half().float() if half else value]
+        values = self.values
+        if half:
+            values = list(values)
+            self._half_run(values).steps([self._half_steps[place.index]])
+        return [values[s] for s in self._exact_steps[place.index].outputs if isinstance(values[s], Tensor)]
+
+    def readers(self, place: Place) -> Iterator[str]:
+        """Types of the ops that read a place's result."""
+        written = {self._slot(place.name)} if place.index < 0 else set(self._exact_steps[place.index].outputs)
+        for step, slots in zip(self._exact_steps, self._reads, strict=True):
+            if slots & written:
+                yield step.op.type
+
+    def damage(self, places: Iterable[Place]) -> float:
+        """How far the outputs are off when these places alone run in half."""
+        return worst(self.differences(places))
+
+    def differences(self, places: Iterable[Place]) -> tuple[OutputDifference, ...]:
+        """Compare the outputs of a trial with the exact ones."""
+        return compare([self.outputs], [self._outputs(self._trial(tuple(places)))])
+
+    def curve(self) -> list[float | None]:
+        """How far each op's result is off when every op runs in half, as a fraction of the result's range."""
+        started = perf_counter()
+        values = list(self.values)
+        for value in self.function.inputs:
+            slot = self._slot(value.name)
+            values[slot] = _halved(values[slot])
+        errors: list[float | None] = []
+        run = self._half_run(values)
+        for step, exact in zip(self._half_steps, self._exact_steps, strict=True):
+            run.steps([step] if not _random(step) else [])
+            pairs = [(self.values[s], values[s]) for s in exact.outputs if isinstance(values[s], Tensor)]
+            errors.append(_local(pairs).error if _rounds(step.op) and pairs else None)
+        self.seconds += perf_counter() - started
+        return errors
+
+    def cost(self, place: Place) -> float:
+        """Estimate the time of a trial of one place: what comes after it."""
+        return sum(self.costs[max(place.index, 0) :])
+
+    def _trial(self, places: Sequence[Place]) -> Values:
+        started = perf_counter()
+        values = list(self.values)
+        dirty = set()
+        for place in places:
+            if place.index < 0:
+                slot = self._slot(place.name)
+                values[slot] = _halved(values[slot])
+                dirty.add(slot)
+        self._walk(values, dirty, {place.index for place in places})
+        self.seconds += perf_counter() - started
+        return values
+
+    def _walk(self, values: Values, dirty: set[int], chosen: set[int]) -> None:
+        exact, half = self._exact_run(values), self._half_run(values)
+        first = min(chosen, default=0) if not dirty else 0
+        with torch.inference_mode():
+            for index in range(max(first, 0), len(self._exact_steps)):
+                step = self._exact_steps[index]
+                if index in chosen:
+                    half.steps([self._half_steps[index]])
+                elif not _random(step) and not dirty.isdisjoint(self._reads[index]):
+                    exact.steps([step])
+                else:
+                    continue
+                dirty.update(step.outputs)
+
+    @cached_property
+    def _reads(self) -> list[set[int]]:
+        return [reads(step, self.exact_plan) for step in self._exact_steps]
+
+    def _run_exactly(self) -> Values:
+        values = list(self.exact_plan.presets)
+        plan = self.exact_plan
+        for value, slot, settle in zip(self.function.inputs, plan.body.inputs, plan.settle_inputs, strict=True):
+            values[slot] = settle(self._inputs[value.name])
+        run = self._exact_run(values)
+        with torch.inference_mode():
+            for index, step in enumerate(self._exact_steps):
+                started = perf_counter()
+                run.steps([step])
+                self.costs[index] = perf_counter() - started
+        return values
+
+    def _exact_run(self, values: Values) -> Run:
+        return Run(self.exact_plan, values, torch.Generator().manual_seed(0))
+
+    def _half_run(self, values: Values) -> Run:
+        return Run(self.half_plan, values, torch.Generator().manual_seed(0))
+
+    def _outputs(self, values: Values) -> dict[str, Any]:
+        slots = zip(self.function.body.outputs, self.exact_plan.body.outputs, strict=True)
+        return {v.name: values[s].numpy() for v, s in slots if isinstance(values[s], Tensor)}
+
+    def _slot(self, name: str) -> int:
+        names = [value.name for value in self.function.inputs]
+        return self.exact_plan.body.inputs[names.index(name)]
+
+
+def worst(differences: Sequence[OutputDifference]) -> float:
+    """Turn differences into one number that ranks: infinities first, then wrong integers, then error."""
+    return max((_damage(d) for d in differences), default=0.0)
+
+
+def _damage(d: OutputDifference) -> float:
+    if d.new_nonfinite or d.problem:
+        return NONFINITE
+    return WRONG_INTEGER + min(d.error, 1.0) if d.wrong_integers else min(d.error, 0.99 * NONFINITE)
+
+
+def reads(step: Step, plan: Plan) -> set[int]:
+    """The slots that a step reads, in its nested blocks as well."""
+    slots = {i for _, slot, _ in step.reads for i in ((slot,) if isinstance(slot, int) else slot)}
+    for block in step.op.blocks:
+        body = plan.blocks[block]
+        slots.update(body.outputs)
+        for inner in body.steps:
+            slots |= reads(inner, plan)
+    return slots
+
+
+def stateful(evaluator: Evaluator) -> bool:
+    """Does the program keep states? Its values then depend on the order of the steps, and no trial may skip any."""
+    return any(isinstance(value.type, StateType) for value in evaluator.function.inputs)
+
+
+def _kept(plan: Plan) -> tuple[Step, ...]:
+    """The steps, with no value freed."""
+    return tuple(replace(step, frees=()) for step in plan.body.steps)
+
+
+def _name(op: Op) -> str:
+    return op.outputs[0].name if op.outputs else op.name
+
+
+def _rounds(op: Op) -> bool:
+    """Does the op compute floats, or turn them into something else?"""
+    values = (*op.outputs, *(a for arguments in op.inputs.values() for a in arguments))
+    return any(isinstance(v.type, TensorType) and v.type.dtype in FLOATS for v in values)
+
+
+def _random(step: Step) -> bool:
+    return step.op.type.startswith("random_")
+
+
+def _halved(value: Any) -> Any:
+    return value.half().float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _local(pairs: Iterable[tuple[Tensor, Tensor]]) -> Local:
+    errors = [_error(exact, found) for exact, found in pairs]
+    return Local(max((e.error for e in errors), default=0.0), max((e.relative for e in errors), default=0.0))
+
+
+def _error(exact: Tensor, found: Tensor) -> Local:
+    if exact.numel() == 0 or exact.shape != found.shape:
+        return Local(0.0, 0.0)
+    exact, found = exact.float(), found.float()
+    delta = (found - exact).abs()
+    peak = float(delta.max())
+    if peak == 0.0:
+        return Local(0.0, 0.0)
+    if peak < float("inf"):  # nothing non-finite on either side: the common, cheap case
+        return Local(peak / max(float(exact.abs().max()), 1e-30), float(delta.norm() / exact.norm().clamp_min(1e-30)))
+    finite = exact.isfinite()
+    if bool((finite & ~found.isfinite()).any()):
+        return Local(NONFINITE, NONFINITE)
+    clean, delta = exact[finite], delta[finite]
+    if not clean.numel():
+        return Local(0.0, 0.0)
+    return Local(
+        float(delta.max()) / max(float(clean.abs().max()), 1e-30),
+        float(delta.norm() / clean.norm().clamp_min(1e-30)),
+    )
