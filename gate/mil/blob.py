@@ -137,7 +137,8 @@ def _whole(data: npt.NDArray[np.uint8], dtype: str, count: int) -> Array:
 def _packed(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
     """Spread packed elements over one byte each; `bits` bytes hold eight elements of three or six bits."""
     if bits in SPREAD:
-        return SPREAD[bits][data[: -(-count * bits // 8)]].view(np.uint8)[:count]
+        spread: npt.NDArray[np.uint8] = SPREAD[bits][data[: -(-count * bits // 8)]].view(np.uint8)
+        return spread[:count]
     groups = -(-count // 8)
     padded = np.zeros(groups * bits, np.uint8)
     padded[: data.size] = data[: padded.size]
