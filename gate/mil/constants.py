@@ -84,7 +84,7 @@ class Constants:
 
     def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
         """Return a constant as a settled tensor."""
-        halved = rounding.halves(dtype)
+        halved = rounding.halves(dtype) and not self._is_exact(constant)
         key = (constant, halved)
         if key not in self._tensors:
             self._tensors[key] = self._shared(constant, dtype, rounding, halved)
@@ -100,10 +100,14 @@ class Constants:
             tensor = _tensors[digest] = self._settled(constant, dtype, rounding)
         return tensor
 
+    def _is_exact(self, constant: Constant) -> bool:
+        """Say whether the values are float16 already, since they were stored so."""
+        return constant.array.dtype == np.float16 or constant in self._exact
+
     def _settled(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
         tensor = numerics.tensor(constant.array)
-        if constant.array.dtype == np.float16 or constant in self._exact:
-            return tensor  # rounded when it was stored
+        if self._is_exact(constant):
+            return tensor
         return numerics.settle(dtype, rounding)(tensor)
 
 
