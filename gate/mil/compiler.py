@@ -221,7 +221,7 @@ def _several(op: Op, settles: tuple[Convert | None, ...], types: tuple[Type, ...
 def _settle(kind: Type, rounding: Rounding, exact: bool, fresh: bool = False) -> Convert | None:
     if not isinstance(kind, TensorType) or kind.dtype in LABELS:
         return None
-    return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, rounding, fresh)
+    return numerics.keep(kind.dtype) if exact and not rounding.as_half else numerics.settle(kind.dtype, rounding, fresh)
 
 
 def _settle_input(kind: Type, rounding: Rounding) -> Convert:
