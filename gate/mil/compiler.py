@@ -20,6 +20,7 @@ from gate.mil.numerics import Precision, Rounding
 from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
 from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
 
+LISTS = ("Ints", "Floats", "Bools", "Strings")
 LABELS = ("string", "int64")  # what `classify` returns is no tensor
 Settle = Callable[[Any], tuple[Any, ...]]
 Convert = Callable[[Any], Any]
@@ -160,6 +161,10 @@ class _Compiler:
             convert = numerics.half if rounding.as_half else None
             if form == "Tensors":
                 reads.append((name, tuple(self.slot(a) for a in known), convert and _each(convert)))
+                continue
+            written = [a for a in known if isinstance(a, Constant)]
+            if len(known) > 1 and form in LISTS and len(written) == len(known):
+                constants[name] = [x for a in written for x in self.constant(a, form, rounding)]
                 continue
             argument = only(op, name, known)
             if isinstance(argument, Constant):
