@@ -16,7 +16,7 @@ import numpy as np
 
 from gate import data, metrics, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.checks.accuracy import per_item_path
@@ -89,11 +89,17 @@ class Trial:
         if dataset is not None:
             check_names(example, dataset)
         reference = reference_for(self.entry, self.around.config, self.source, run_package=self._run_package)
-        samples, origin = self._samples(example, dataset, reference)
+        samples, origin, kinds = self._samples(example, dataset, reference)
         if reference is None:
             why = "A finished package has no reference; name one in gate.yml (reference: {onnx: …}) to compare with."
             return Bench(
-                samples, origin, no_reference=why, dataset=dataset, example=example, own_metric=self._own_metric()
+                samples,
+                origin,
+                no_reference=why,
+                dataset=dataset,
+                example=example,
+                kinds=kinds,
+                own_metric=self._own_metric(),
             )
         return Bench(
             samples,
@@ -103,6 +109,7 @@ class Trial:
             dataset=dataset,
             example=example,
             references=reference.references,
+            kinds=kinds,
             own_metric=self._own_metric(),
         )
 
@@ -120,9 +127,7 @@ class Trial:
 
         return per_item
 
-    def _samples(
-        self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None
-    ) -> tuple[tuple[Sample, ...], str]:
+    def _samples(self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None) -> Drawn:
         """Stored outputs answer to the items of the data set in their order, and to nothing else."""
         if not isinstance(reference, StoredReference):
             return make_samples(example, self.entry.inputs, dataset)
