@@ -15,7 +15,7 @@ from gate.compress import Compressed, Skip, Workers, compress
 from gate.compress.invariants import Bound
 from gate.policy import Policy, Target, load
 from gate.report import Outcome, Severity
-from tests.compress.packages import convert, head, net, plain_coremltools, policy
+from tests.compress.packages import Recurrent, convert, head, net, plain_coremltools, policy
 
 PRUNE = {"prune": {"sparsity": "50 %"}}
 SCALED = {"palettize": {"bits": 4, "granularity": "per_grouped_channel", "group_size": 16, "per_channel_scale": True}}
@@ -224,6 +224,15 @@ def facts(**changes) -> Facts:
 )
 def test_a_bound_is_kept_up_to_its_limit(bound, outcome):
     assert judge(facts(bounds=(bound,))).outcome is outcome
+
+
+def test_equal_weights_that_a_tool_merged_are_found(workers, tmp_path):
+    """coremltools stores the two zero states of an LSTM once when it rewrites a program."""
+    lstm = convert(Recurrent(torch.nn.LSTM), (3, 1, 16), "iOS18", tmp_path / "lstm.mlpackage")
+    recipe = policy({"palettize": {"bits": 4}})
+    compressed = compress(lstm, recipe, tmp_path / "out.mlpackage", target=Target.IOS18, workers=workers)
+    theirs = plain_coremltools(lstm, recipe, tmp_path / "theirs.mlpackage")
+    assert judge(measure(lstm, theirs, compressed)).outcome is Outcome.PASS
 
 
 def test_a_lost_weight_fails():
