@@ -49,7 +49,7 @@ def class_labels(package: Path) -> list[Any]:
     """The labels of a classifier in the program's order, which Core ML's dictionary does not keep; empty for other models."""
     function = load_program(package).function(None)
     classify = next((op for op in function.body.walk() if op.type == "classify"), None)
-    return classify.inputs["classes"][0].array.tolist() if classify else []  # type: ignore[union-attr]
+    return list(classify.inputs["classes"][0].array) if classify else []  # type: ignore[union-attr]
 
 
 class CoreMLSession:
