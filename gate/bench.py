@@ -19,6 +19,7 @@ from gate.data import Batch, Dataset
 from gate.difference import find_ranges
 from gate.engine import Engine
 from gate.errors import NoAnswer, UsageError
+from gate.metrics import batched
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
@@ -50,6 +51,7 @@ class Bench:
     dataset: Dataset | None = None
     example: Sample = field(default_factory=dict)
     references: References | None = None  # asks the reference about more samples
+    own_metric: Callable[[Mapping[str, Array], Any], Array] | None = None  # asks the team's own metric, item by item
     kinds: tuple[str, ...] = ()  # of each sample
     _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
     _answers: dict[tuple[Path, str], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
@@ -78,12 +80,7 @@ class Bench:
         samples = self.inputs(batch)
         for k, answer in zip(missing, self.references([samples[k] for k in missing]), strict=True):
             self._rows[int(batch.index[k])] = answer
-        return stacked([self._rows[int(index)] for index in batch.index])
-
-
-def stacked(answers: Sequence[Mapping[str, Array]]) -> Outputs:
-    """Stack the answers to several samples, output by output; the first axis is the sample."""
-    return {name: np.stack([np.asarray(answer[name]) for answer in answers]) for name in answers[0]}
+        return batched([self._rows[int(index)] for index in batch.index])
 
 
 def check_names(example: Sample, dataset: Dataset) -> None:

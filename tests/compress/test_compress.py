@@ -189,7 +189,7 @@ def test_an_older_program_is_raised_to_what_the_policy_needs(packages, workers, 
     assert {weight.bits for weight in by_reader(made.path).values() if weight.forms} == {4}
 
 
-def test_a_worker_that_ends_is_a_toolchain_error(packages, tmp_path):
+def test_a_weight_that_cannot_be_read_is_a_toolchain_error(packages, tmp_path):
     missing = Task(tmp_path / "no.bin", 64, "float16", (4, 4), (PALETTE.steps[0].action,), axes=None)
     with Workers(1) as pool, pytest.raises(ToolchainError, match=r"weight w: compression failed"):
         pool.run([Job("w", replace(missing, axes=_axes()), tmp_path / "entry")])
@@ -199,6 +199,17 @@ def _axes():
     from gate.compress.encode import Axes
 
     return Axes(1, 0)
+
+
+def test_a_worker_that_is_killed_is_a_toolchain_error(packages, tmp_path):
+    task = Task(packages["iOS18"], 64, "float16", (4, 4), (PALETTE.steps[0].action,), _axes())
+    with Workers(1) as pool:
+        pool._start()
+        pool._started[0].kill()
+        with pytest.raises(
+            ToolchainError, match=r"w: compression failed: its process ended with code -9; too little mem"
+        ):
+            pool.run([Job("w", task, tmp_path / "entry")])
 
 
 def test_a_worker_never_loads_torch():
