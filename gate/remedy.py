@@ -17,7 +17,7 @@ from gate.config import ModelEntry
 from gate.entry import Circumstances, Trial
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.float16.record import CulpritRecord, CureRecord, Float16Record
-from gate.pipeline import Options, Plan, make_plan
+from gate.pipeline import Options, Plan, make_plan, toolchain_log
 from gate.policy import Policy, Precision
 from gate.report import Outcome, Result, Role
 from gate.source import open_source
@@ -43,7 +43,9 @@ def command(
     if policy is None:
         raise UsageError(f"model {entry.name!r}: policy {policies[0].name} computes in float32, so nothing can be lost")
     with tempfile.TemporaryDirectory(prefix="gate-float16-") as folder:
-        return _examine_entry(plan, entry, policy, Path(folder).resolve(), progress)
+        work = Path(folder).resolve()
+        with toolchain_log(work):
+            return _examine_entry(plan, entry, policy, work, progress)
 
 
 def _examine_entry(plan: Plan, entry: ModelEntry, policy: Policy, work: Path, progress: Progress) -> Float16Record:
