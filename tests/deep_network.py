@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network of 300 operations in which one can be made to overflow in float16: tanh(linear(x)) scaled up and down again, a hundred times."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -28,10 +30,8 @@ class Faulty(Block):
         return torch.tanh(scores) * 1.5e-5 + y * 1.5 + torch.log(scores.abs() + 1.0) * 0.1
 
 
-FAULT_LINE = 1 + next(
-    number
-    for number, line in enumerate(open(__file__, encoding="utf-8"))
-    if "the seeded fault" in line
+FAULT_LINE = 1 + Path(__file__).read_text(encoding="utf-8").splitlines().index(
+    "        scores = y * 2.0e5  # the seeded fault"
 )
 
 
