@@ -18,6 +18,7 @@ from gate.mil.ops.registry import Ints, kernel
 
 Pool = Callable[..., Tensor]
 AVERAGE: dict[int, Pool] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+SMALL = 16384  # elements below which the calls cost more than the work
 SLICED = 16  # windows above this are left to torch
 MAXIMUM: dict[int, Pool] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -82,7 +83,8 @@ def max_pool(
     padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]
     x = pad_spatial(x, both, float("-inf"))
-    if max(kernel_sizes) > SLICED or any(k > n for k, n in zip(kernel_sizes, x.shape[2:], strict=True)):
+    small = x.numel() < SMALL and not torch._C._functorch.is_batchedtensor(x)
+    if small or max(kernel_sizes) > SLICED or any(k > n for k, n in zip(kernel_sizes, x.shape[2:], strict=True)):
         return MAXIMUM[len(kernel_sizes)](x, kernel_sizes, strides)
     for axis, (window, stride) in enumerate(zip(kernel_sizes, strides, strict=True), 2):
         x = _largest(x, axis, window, stride)
