@@ -473,6 +473,7 @@ def is_kept(op: Any, patterns: Sequence[str]) -> bool:
     layer = str(_mark_of_operation(op).get("layer") or "")
     parts = layer.split(".") if layer else []
     names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)] + [var.name for var in op.outputs]
+    names.append(f"{layer}/{op.op_type}")  # one kind of operation in a layer; /softmax in the model itself
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 

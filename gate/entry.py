@@ -6,16 +6,20 @@ or function that does not exist stops the run as wrong usage.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from gate import data, waivers
+import numpy as np
+
+from gate import data, metrics, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, read_package
-from gate.checks import CHECKS, accuracy, base, feasibility
+from gate.checks import CHECKS, base, feasibility
+from gate.checks.accuracy import per_item_path
 from gate.compress import Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion, convert, failed
@@ -85,10 +89,18 @@ class Trial:
         if dataset is not None:
             check_names(example, dataset)
         reference = reference_for(self.entry, self.around.config, self.source, run_package=self._run_package)
-        samples, origin = self._samples(example, dataset, reference)
+        samples, origin, kinds = self._samples(example, dataset, reference)
         if reference is None:
             why = "A finished package has no reference; name one in gate.yml (reference: {onnx: …}) to compare with."
-            return Bench(samples, origin, no_reference=why, dataset=dataset, example=example)
+            return Bench(
+                samples,
+                origin,
+                no_reference=why,
+                dataset=dataset,
+                example=example,
+                kinds=kinds,
+                own_metric=self._own_metric(),
+            )
         return Bench(
             samples,
             origin,
@@ -97,11 +109,25 @@ class Trial:
             dataset=dataset,
             example=example,
             references=reference.references,
+            kinds=kinds,
+            own_metric=self._own_metric(),
         )
 
-    def _samples(
-        self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None
-    ) -> tuple[tuple[Sample, ...], str]:
+    def _own_metric(self) -> Callable[[Mapping[str, Array], Any], Array] | None:
+        """The team's metric, run by the worker on a batch of outputs."""
+        choice = self.entry.metric
+        if choice is None or not metrics.is_own(choice):
+            return None
+
+        def per_item(outputs: Mapping[str, Array], labels: Any) -> Array:
+            rows = [{name: values[i] for name, values in outputs.items()} for i in range(len(labels))]
+            answer = self.source.metric(rows, list(labels))
+            metrics.check_direction(choice, answer.higher_is_better)
+            return np.array(answer.per_item)
+
+        return per_item
+
+    def _samples(self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None) -> Drawn:
         """Stored outputs answer to the items of the data set in their order, and to nothing else."""
         if not isinstance(reference, StoredReference):
             return make_samples(example, self.entry.inputs, dataset)
@@ -208,7 +234,7 @@ class Trial:
         dataset = self.bench.dataset
         if dataset is None:
             return None
-        per_item = self.around.work / accuracy.per_item_file(self.entry.name, shipped.name)
+        per_item = per_item_path(self.around.work, self.entry.name, shipped.name)
         return Data(
             dataset=dataset.digest,
             items=len(dataset.ids),

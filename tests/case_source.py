@@ -63,7 +63,7 @@ class Case:
             "source": {"factory": f"{self.path.name}:build", "example": f"{self.path.name}:inputs"},
             "inputs": list(self._inputs()),
         }
-        if path := self.facts.get("path"):
+        if (path := self.facts.get("path")) and self.verdict != "ROUTE":
             entry["convert"] = {"route": path}
         target = self.facts.get("target", "iOS17")
         config = Config.model_validate({"version": 1, "app": {"deployment_target": target}, "models": [entry]})

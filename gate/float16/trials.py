@@ -6,7 +6,7 @@ them: all other values are the exact ones. Two compiled plans of one program num
 steps of both.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gate.difference import OutputDifference, compare
+from gate.difference import OutputDifference, compare, find_ranges
 from gate.mil.compiler import Plan, Step
 from gate.mil.evaluator import Evaluator, Run
 from gate.mil.numerics import FLOATS, Precision, Rounding
@@ -54,11 +54,13 @@ class Trials:
         evaluator: Evaluator,
         sample: Mapping[str, Any],
         half: Rounding = Rounding(Precision.DECLARED, as_half=True),  # noqa: B008
+        ranges: Mapping[str, float] | None = None,
     ) -> None:
         self.exact_plan = evaluator.at(Rounding(Precision.FLOAT32)).plan
         self.half_plan = evaluator.at(half).plan
         self.function = evaluator.function
         self.seconds = 0.0  # spent on trials so far
+        self._ranges = ranges or {}
         self._inputs = evaluator.features.read(sample)
         self._exact_steps = _kept(self.exact_plan)
         self._half_steps = _kept(self.half_plan)
@@ -115,12 +117,15 @@ class Trials:
             self._half_run(values).steps([self._half_steps[place.index]])
         return [values[s] for s in self._exact_steps[place.index].outputs if isinstance(values[s], Tensor)]
 
-    def readers(self, place: Place) -> Iterator[str]:
-        """Types of the ops that read a place's result."""
+    def reading(self, place: Place) -> list[Place]:
+        """The places that read a place's result."""
         written = {self._slot(place.name)} if place.index < 0 else set(self._exact_steps[place.index].outputs)
-        for step, slots in zip(self._exact_steps, self._reads, strict=True):
-            if slots & written:
-                yield step.op.type
+        by_index = {other.index: other for other in self.places if other.index >= 0}
+        return [by_index[i] for i, slots in enumerate(self._reads) if slots & written and i in by_index]
+
+    def readers(self, place: Place) -> set[str]:
+        """Types of the ops that read a place's result."""
+        return {other.type for other in self.reading(place)}
 
     def damage(self, places: Iterable[Place]) -> float:
         """How far the outputs are off when these places alone run in half."""
@@ -128,7 +133,13 @@ class Trials:
 
     def differences(self, places: Iterable[Place]) -> tuple[OutputDifference, ...]:
         """Compare the outputs of a trial with the exact ones."""
-        return compare([self.outputs], [self._outputs(self._trial(tuple(places)))])
+        found = self._outputs(self._trial(tuple(places)))
+        return compare([self.outputs], [found], [self._range])
+
+    @cached_property
+    def _range(self) -> dict[str, float]:
+        """Ranges over all samples where they are known under the program's own names, else of this sample."""
+        return find_ranges([self.outputs], [""])[0] | {n: r for n, r in self._ranges.items() if n in self.outputs}
 
     def curve(self) -> list[float | None]:
         """How far each op's result is off when every op runs in half, as a fraction of the result's range."""

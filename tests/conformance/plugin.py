@@ -209,6 +209,10 @@ class Framework:
     def evaluator(self) -> Any:
         return mil.load(self.path, precision="declared", function=self.function)
 
+    @property
+    def functions(self) -> list[Any]:
+        return [stage.function for stage in getattr(self.evaluator, "stages", (self.evaluator,))]
+
     @cached_property
     def format(self) -> str:
         """Name the model's format. coremltools removes the file of a neural network once it is handed over."""
@@ -221,9 +225,9 @@ class Framework:
         observed.reached += 1
         observed.formats.add(self.format)
         with framework_errors():
-            function = self.evaluator.function
-            observed.ops.update(op.type for op in function.body.walk())
-            observed.float16 |= declares_float16(function)
+            for function in self.functions:
+                observed.ops.update(op.type for op in function.body.walk())
+                observed.float16 |= declares_float16(function)
             return self.evaluator.predict(data, state)
 
     def batchPredict(self, data: list[Any]) -> Any:
@@ -272,10 +276,11 @@ def notice_float16_at_float32_tolerance(recorder: Recorder) -> None:
 
 
 def declares_float16(function: Any) -> bool:
-    outputs = (value.type for op in function.body.walk() for value in op.outputs)
-    return any(
-        getattr(kind, "dtype", None) == "float16" for kind in (*outputs, *(value.type for value in function.inputs))
-    )
+    """Tell whether any value or constant of a program is float16."""
+    ops = list(function.body.walk())
+    values = [*function.inputs, *(v for op in ops for v in op.outputs)]
+    values += [v for op in ops for arguments in op.inputs.values() for v in arguments]
+    return any(getattr(value.type, "dtype", None) == "float16" for value in values)
 
 
 def format_of(spec: Any) -> str:
