@@ -184,6 +184,21 @@ def test_steps_that_have_no_common_form_are_refused(packages, tmp_path):
         compress(packages["iOS18"], recipe, tmp_path / "out.mlpackage", target=Target.IOS18)
 
 
+def test_what_is_no_ml_program_is_refused(tmp_path):
+    linear = torch.jit.trace(torch.nn.Linear(4, 4), torch.rand(1, 4))
+    model = ct.convert(linear, inputs=[ct.TensorType(shape=(1, 4))], convert_to="neuralnetwork")
+    model.save(str(tmp_path / "old.mlmodel"))
+    with pytest.raises(
+        PolicyError, match=r"old\.mlmodel: policy mine compresses \.mlpackage folders, found a single file"
+    ):
+        compress(tmp_path / "old.mlmodel", PALETTE, tmp_path / "out.mlpackage", target=Target.IOS18)
+    model.save(str(tmp_path / "old.mlpackage"))
+    with pytest.raises(
+        PolicyError, match=r"old\.mlpackage: policy mine cannot compress it: the model is a neuralNetwork"
+    ):
+        compress(tmp_path / "old.mlpackage", PALETTE, tmp_path / "out.mlpackage", target=Target.IOS18)
+
+
 def test_an_older_program_is_raised_to_what_the_policy_needs(packages, workers, tmp_path):
     recipe = policy({"quantize": {"dtype": "int4"}})
     made = compress(packages["iOS16"], recipe, tmp_path / "out.mlpackage", target=Target.IOS18, workers=workers)
