@@ -8,7 +8,6 @@ compute plans, benchmarks) is absent.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,10 +160,3 @@ def declare_torchvision_operators() -> None:
 
 
 KEPT_LIBRARIES: list[Any] = []  # torch forgets the operators of a library that is collected
-
-
-def quiet() -> None:
-    """Silence coremltools' progress bars and warnings: they cost more than many of the tests."""
-    import coremltools
-
-    coremltools._logger.setLevel(logging.ERROR)

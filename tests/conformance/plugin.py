@@ -28,7 +28,6 @@ from tests.conformance.mac import (
     declare_torchvision_operators,
     install_framework,
     pretend_macos,
-    quiet,
 )
 from tests.conformance.results import Outcome, Result
 
@@ -202,7 +201,6 @@ def pytest_load_initial_conftests() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     recorder = Recorder(json.loads(Path(config.getoption("--conformance-plan")).read_text()))
-    quiet()
     pretend_macos()
     if "list_to" not in recorder.plan:
         install_framework(recorder)
