@@ -156,7 +156,7 @@ class Trial:
         if not self.conversion.usable:
             return record.model_copy(update={"results": (feasibility.judge(self.conversion),)})
         try:
-            before = self._before(policy)
+            before = self.before(policy)
             candidate, compressed = self._build(policy, role, before)
         except (SourceFault, NoAnswer) as error:
             return record.model_copy(update={"results": (feasibility.judge(failed(error)),)})
@@ -165,7 +165,7 @@ class Trial:
             "package": package.path.relative_to(self.around.work).as_posix(),
             "package_digest": package.digest,
             "files": package.files,
-            "results": self._results(self._subject(candidate, compressed, before)),
+            "results": self._results(self.subject(candidate, compressed, before)),
         }
         return record.model_copy(update=update)
 
@@ -174,7 +174,7 @@ class Trial:
         answers = (result for check in CHECKS for result in base.run(check, subject))
         return tuple(waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in answers)
 
-    def _before(self, policy: Policy) -> Path:
+    def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""
         conversion = self.conversion
         if conversion.finished is not None:
@@ -214,7 +214,8 @@ class Trial:
         )
         return Candidate(role, policy, read_package(out)), compressed
 
-    def _subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
+    def subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
+        """All that the checks may look at."""
         around = self.around
         return base.Subject(
             config=around.config,

@@ -22,7 +22,7 @@ GATE = ROOT / "gate"
 LAYERS = (
     {"__main__", "documentation"},
     {"cli", "action"},
-    {"scaffold"},
+    {"scaffold", "remedy"},
     {"pipeline"},
     {"prepare", "github", "render", "doctor"},
     {"entry"},

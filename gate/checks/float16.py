@@ -214,8 +214,8 @@ def _remedy(result: Result, facts: Facts) -> str | None:
 # --------------------------------------------------------------------------------------------------------- measurement
 
 
-def measure(subject: Subject, models: "Models") -> Facts:
-    """Run the float16 package, find out how far it is off, and who is to blame where it is too far."""
+def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
+    """Run the float16 package, find out how far it is off, and (unless told not to) who is to blame where it is too far."""
     bench, engine = subject.bench, subject.engine
     budget = subject.entry.budgets.float16
     reference = _reference(subject, models)
@@ -234,7 +234,8 @@ def measure(subject: Subject, models: "Models") -> Facts:
     if not bad and engine.environment.engine == "mil":
         facts, tier, found, indices = _fear(facts, models, bench, reference, budget)
     limit = (budget.error if budget else None) or FAIL_ERROR
-    if not bad and tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
+    quiet = not bad and tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared)
+    if quiet or not blame:
         return facts
     rows = [(bench.samples[i], reference[i], ranges[i]) for i in indices]
     return _blame(facts, models, rows, found, tier, min(limit, _worst_error(facts)))
@@ -340,13 +341,26 @@ def find_models(subject: Subject) -> "Models":
     return Models(float16=Path(float16), float32=float32, layers=conversion.layers, lines=conversion.lines)
 
 
-def _answer(subject: Subject) -> tuple[Result, ...]:
+def not_judged(subject: Subject) -> Result | None:
+    """Say why there is nothing to judge, if so."""
     if subject.candidate.policy.precision is Precision.FLOAT32:
-        return (not_run(CheckName.FLOAT16, "This policy computes in float32."),)
-    models = find_models(subject)
-    if subject.conversion.float16 is None and computes_float32(models.float16):
-        return (not_run(CheckName.FLOAT16, "The package computes in float32: it has no float16 op to judge."),)
-    return (judge_facts(measure(subject, models), subject.entry.budgets.float16),)
+        return not_run(CheckName.FLOAT16, "This policy computes in float32.")
+    if subject.conversion.float16 is None and computes_float32(find_models(subject).float16):
+        return not_run(CheckName.FLOAT16, "The package computes in float32: it has no float16 op to judge.")
+    return None
+
+
+def trial_limit(subject: Subject) -> float:
+    """How far outputs may be off on the way to a cure: labels vouch for all but infinities and wrong integers."""
+    budget, dataset = subject.entry.budgets.float16, subject.bench.dataset
+    labelled = dataset is not None and dataset.labels is not None
+    return (budget.error if budget else None) or (0.99 if labelled and budget is None else FAIL_ERROR)
+
+
+def _answer(subject: Subject) -> tuple[Result, ...]:
+    if why := not_judged(subject):
+        return (why,)
+    return (judge_facts(measure(subject, find_models(subject)), subject.entry.budgets.float16),)
 
 
 CHECK = Check(CheckName.FLOAT16, "Does half precision hurt?", _answer)

@@ -63,6 +63,7 @@ class Investigation:
     suspects: tuple[Suspect, ...]
     blame: Blame | None
     limit: float
+    trials: Trials | None = field(default=None, repr=False)
 
     @property
     def spread(self) -> bool:
@@ -127,7 +128,7 @@ class _Case:
         worth = blame.culprits[0].damage * NAMED if blame.culprits else 0.0
         named = [c for c in blame.culprits if c.damage >= worth]
         suspects = tuple(_suspect(trials, c, precision, self.models) for c in named)
-        return Investigation(self.tier, self.index, suspects, blame, self.limit)
+        return Investigation(self.tier, self.index, suspects, blame, self.limit, trials)
 
 
 def lost_ops(
@@ -185,9 +186,11 @@ def _allowed(trials: Trials, half: Function, tier: Tier) -> tuple[Place, ...]:
     return tuple(place for place in places if place.type in MEASURED)
 
 
-def float32_names(half: Function) -> frozenset[str]:
+def float32_names(half: Function, *, inputs: bool = True) -> frozenset[str]:
     """Names of what stays in float32 in a mixed program: ops, and inputs that are never cast."""
     ops = {v.name for op in half.body.ops if op.type != "cast" for v in op.outputs if _is(v.type, "float32")}
+    if not inputs:
+        return frozenset(ops)
     cast = {a.name for op in half.body.ops if op.type == "cast" for a in op.inputs["x"]}
     return frozenset(ops | {v.name for v in half.inputs if _is(v.type, "float32") and v.name not in cast})
 
