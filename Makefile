@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow conformance lint format docs bench clean
+.PHONY: help demo test test-slow conformance cases lint format docs bench clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -51,6 +51,9 @@ format: $(STAMP)  ## rewrite the files as ruff wants them
 
 docs: $(STAMP)  ## regenerate the JSON schemas and the generated parts of the documents
 	@$(BIN)/python -m gate.documentation
+
+cases: $(STAMP)  ## the failures from the field: verdict, culprit and cure of each
+	@$(BIN)/python -m tests.cases_table
 
 bench: $(STAMP)  ## run every benchmark, each side by side in one run
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
