@@ -135,6 +135,17 @@ def run(
         typer.echo(line)
 
 
+@app.command(short_help="Say what is in a package.")
+def inspect(package: PackageArgument, json: JsonOption = False) -> None:
+    """Example: gate inspect Tagger.mlpackage
+
+    Say what is in a package without running it: ops, MACs, parameters, weight formats, memory, eligibility, pitfalls.
+    """
+    from gate.inspect import inspect as examine
+
+    _print(examine(package), json)
+
+
 @app.command(short_help="Print a view of a report.")
 def render(
     report: ReportArgument,
