@@ -31,7 +31,7 @@ LAYERS = (
     {"conversion", "waivers"},
     {"inspect", "diff"},
     {"compress", "candidate"},
-    {"memory", "rules"},
+    {"memory", "rules", "devices"},
     {"macs"},
     {"shapes"},
     {"regressions"},
