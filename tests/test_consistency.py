@@ -31,6 +31,7 @@ LAYERS = (
     {"conversion", "waivers"},
     {"inspect", "diff"},
     {"compress", "candidate"},
+    {"interface"},
     {"memory", "rules", "devices"},
     {"macs"},
     {"shapes"},
