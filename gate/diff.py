@@ -74,7 +74,7 @@ class Difference(Record):
     """What changed from the first package to the second."""
 
     summary: str = Field(description="in one line")
-    same_topology: bool = Field(description="every op has a partner with the same parameters, types and inputs")
+    same_topology: bool = Field(description="every op has a partner with the same parameters, element types and inputs")
     interface: tuple[str, ...] = Field(default=(), description="what the app's code would notice")
     ops: tuple[OpChange, ...] = Field(default=(), description="changed ops, in the order of the second package")
     weights: tuple[WeightChange, ...] = Field(default=(), description="changed weights")
@@ -270,10 +270,16 @@ def _digest(weight: Weight) -> bytes:
     return state.digest()
 
 
+def _op(node: Node) -> Hashable:
+    """Identify an op by all that it is, whatever leads to it."""
+    return (node.op.type, _parameters(node), node.types, _stored(node))
+
+
 LEVELS: dict[str, Callable[[Node], Hashable]] = {  # from all in common to little
     "exact": lambda n: n.exact,
+    "same layer": lambda n: _op(n) if n.weights else id(n),  # weights tell one layer from its likes
     "topology": lambda n: n.topology,
-    "same op": lambda n: (n.op.type, _parameters(n), n.types, _stored(n)),
+    "same op": lambda n: _op(n),
     "same form": lambda n: (n.op.type, _parameters(n), n.types, _shapes(n)),
     "same weights": lambda n: (n.op.type, _stored(n)) if n.weights else id(n),
     "other type": lambda n: (n.op.type, _parameters(n), _shapes(n)),
@@ -453,7 +459,7 @@ def _difference(found: list[_Found], interface: tuple[str, ...]) -> Difference:
     changed = tuple(c for one in found for c in one.weights)
     facts = Difference(
         summary="",
-        same_topology=not ops,
+        same_topology=all(change.kind is Kind.SHAPE for change in ops),
         interface=interface,
         ops=ops,
         weights=changed,
@@ -466,10 +472,10 @@ def _difference(found: list[_Found], interface: tuple[str, ...]) -> Difference:
 
 def _summary(facts: Difference) -> str:
     kinds = Counter(c.kind for c in facts.ops if c.kind in (Kind.ADDED, Kind.REMOVED))
-    altered = {(c.before, c.after) for c in facts.ops} - {
-        (c.before, c.after) for c in facts.ops if c.kind in (Kind.ADDED, Kind.REMOVED, Kind.SHAPE)
-    }
-    parts = [] if facts.ops else ["same topology"]
+    altered = {(c.before, c.after) for c in facts.ops if c.kind in (Kind.PARAMETER, Kind.TYPE, Kind.INPUT)}
+    other_shapes = sum(c.kind is Kind.SHAPE for c in facts.ops)
+    parts = ["same topology"] if facts.same_topology else []
+    parts += [f"{_count(other_shapes, 'op')} of other shapes"] if other_shapes and facts.same_topology else []
     parts += [f"{_count(len(altered), 'op')} changed"] if altered else []
     parts += [f"{_count(kinds[kind], 'op')} {kind}" for kind in (Kind.ADDED, Kind.REMOVED) if kinds[kind]]
     for kind, told in (

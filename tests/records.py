@@ -10,7 +10,7 @@ import numpy as np
 from gate.mil.program import Argument, Block, Constant, Function, Op, Program, StateType, TensorType, Value
 from gate.shapes import Sizes
 
-DTYPES = {"float32": "float32", "float16": "float16", "int32": "int32", "int64": "int32", "float64": "float32"}
+DTYPES = {"int64": "int32", "float64": "float32"}  # what a plain Python number or list becomes
 
 
 def value(name: str, *shape: int | None, dtype: str = "float16") -> Value:
@@ -28,7 +28,7 @@ def const(thing: Any, name: str = "") -> Constant:
     array = np.asarray(thing)
     if array.dtype.kind == "U":
         return Constant(name, TensorType("string", array.shape), array.astype(object))
-    kind = "bool" if array.dtype.kind == "b" else DTYPES[array.dtype.name]
+    kind = "bool" if array.dtype.kind == "b" else DTYPES.get(array.dtype.name, array.dtype.name)
     return Constant(name, TensorType(kind, array.shape), array.astype(kind))
 
 
