@@ -9,10 +9,12 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from gate.mil import MilError
 from gate.mil.features import Feature, read_features
-from gate.mil.program import Constant, Program
+from gate.mil.program import Constant, Program, load_program
 from gate.report import Interface, InterfaceFeature
 
 
@@ -23,6 +25,14 @@ class Change:
     breaking: bool
     what: str
     rule: str  # added, removed, renamed, order, type, shape, labels
+
+
+def interface_of(package: Path) -> Interface | None:
+    """Describe a package; None where it is no ML program."""
+    try:
+        return read_interface(load_program(package))
+    except MilError:
+        return None
 
 
 def read_interface(program: Program) -> Interface:
