@@ -19,7 +19,9 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from gate.document import Record
+from gate.errors import UsageError
 from gate.interface import changes, read_interface
+from gate.mil import MilError
 from gate.mil.program import Constant, Function, Op, Program, TensorType, Value, load_program
 from gate.mil.weights import Weight, weights
 from gate.quantity import size
@@ -88,8 +90,15 @@ class Difference(Record):
 
 
 def diff(before: Path, after: Path) -> Difference:
-    """Compare two packages."""
-    return compare(load_program(before), load_program(after))
+    """Compare two packages; both must be ML programs."""
+    return compare(_load(before), _load(after))
+
+
+def _load(package: Path) -> Program:
+    try:
+        return load_program(package)
+    except MilError as error:
+        raise UsageError(f"{package}: {error}") from None
 
 
 def compare(before: Program, after: Program) -> Difference:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from gate.document import Record
+from gate.errors import UsageError
 from gate.macs import NO_PRODUCTS, count
 from gate.memory import Estimate, distinct, estimate
 from gate.mil import MilError, Unsupported
@@ -109,29 +110,25 @@ def inspect(package: Path) -> Inspection:
         program = load_program(package)
     except Unsupported as error:
         return facts.model_copy(update={"not_said": (f"ops, MACs, weights and memory: {error}",)})
+    except MilError as error:
+        raise UsageError(f"{package}: {error}") from None
     return facts.model_copy(update=_program_facts(program))
 
 
 def _program_facts(program: Program) -> dict[str, object]:
     held = weights(program)
     ios = max(SYSTEMS[f.opset] for f in program.functions.values())
-    memory, missing = _memory(program, ios, held)
-    functions = tuple(_function(program, default_sizes(program, name), held) for name in program.functions)
-    return {
+    facts: dict[str, object] = {
         "system": f"iOS{ios}",
         "parameters": sum(w.elements for w in distinct(held)),
-        "functions": functions,
-        "weights": tuple(_stored(w) for w in held),
-        "memory": memory,
-        "not_said": missing,
+        "weights": tuple(map(_stored, held)),
     }
-
-
-def _memory(program: Program, ios: int, held: tuple[Weight, ...]) -> tuple[Memory | None, tuple[str, ...]]:
     try:
-        return memory_record(estimate(program, ios, held)), ()
-    except MilError as error:
-        return None, (f"memory: {error}",)
+        facts["functions"] = tuple(_function(program, default_sizes(program, name), held) for name in program.functions)
+        facts["memory"] = memory_record(estimate(program, ios, held))
+    except MilError as error:  # sizes that only a run can tell, and it did not
+        facts["not_said"] = (f"{'memory' if 'functions' in facts else 'ops, MACs and memory'}: {error}",)
+    return facts
 
 
 def memory_record(found: Estimate) -> Memory:

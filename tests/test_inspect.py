@@ -208,3 +208,16 @@ def _inspect(model: ct.models.MLModel) -> Inspection:
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/m.mlpackage")
         return inspect(Path(folder) / "m.mlpackage")
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["diff", "there.mlpackage"]], ids=lambda command: command[0])
+def test_what_is_no_package_is_wrong_usage_and_no_traceback(tmp_path, command):
+    from gate.errors import UsageError
+
+    broken = tmp_path / "broken.mlpackage"
+    broken.mkdir()
+    (broken / "Manifest.json").write_text("{}")
+
+    found = CliRunner().invoke(app, [*command, str(broken)])
+
+    assert isinstance(found.exception, UsageError)
