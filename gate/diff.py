@@ -122,6 +122,7 @@ class Node:
     parameters: dict[str, Constant]
     weights: dict[str, Weight]
     reads: dict[str, "Source"]
+    stored: dict[str, bytes]  # digests of its weights, as stored
     exact: bytes = b""  # digests of all that leads to it, with weights and without
     topology: bytes = b""
     _keys: dict[str, Hashable] = field(default_factory=dict)
@@ -191,12 +192,13 @@ def _input_places(first: Function, function: Function) -> dict[Value, int]:
 
 
 def _node(op: Op, place: int, read_by: dict[tuple[str, str], Weight], sources: dict[Value, Source]) -> Node:
-    node = Node(op, place, {}, {}, {})
+    node = Node(op, place, {}, {}, {}, {})
     for name, arguments in sorted(op.inputs.items()):
         for index, argument in enumerate(arguments):
             where = name if len(arguments) == 1 else f"{name}[{index}]"
             if (op.name, where) in read_by:
                 node.weights[where] = read_by[op.name, where]
+                node.stored[where] = _digest(node.weights[where])
             elif isinstance(argument, Constant):
                 node.parameters[where] = argument
             else:
@@ -262,7 +264,7 @@ def _written(constant: Constant) -> str:
 
 
 def _stored(node: Node) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, _digest(weight)) for name, weight in node.weights.items())
+    return tuple(node.stored.items())
 
 
 def _shapes(node: Node) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -432,7 +434,7 @@ def _weight_changes(pairs: Pairs) -> Iterator[WeightChange]:
     for a, b in pairs:
         for name in a.weights.keys() & b.weights.keys():
             old, new = a.weights[name], b.weights[name]
-            if (id(old), id(new)) in seen or _digest(old) == _digest(new):
+            if (id(old), id(new)) in seen or a.stored[name] == b.stored[name]:
                 continue
             seen.add((id(old), id(new)))
             yield _weight_change(f"{a.op.name}.{name}", f"{b.op.name}.{name}", old, new)
