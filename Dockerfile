@@ -7,7 +7,9 @@
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=… .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS base
+
+FROM base AS build
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -24,7 +26,7 @@ RUN PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL}" \
       /opt/gate/bin/pip install --constraint constraints.txt ".[engine,onnx,images]" \
     && /opt/gate/bin/pip uninstall --yes pip
 
-FROM ${PYTHON_IMAGE}
+FROM base
 COPY --from=build /opt/gate /opt/gate
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 HOME=/tmp
 USER 65534:65534

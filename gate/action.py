@@ -387,9 +387,19 @@ def run_evaluate(around: Surroundings) -> Exit:
     plan = Plan.model_validate_json((work / "plan.json").read_bytes())
     arguments = check_arguments(inputs, plan, work)
     ended = _watch(_apart(plan, work, arguments), inputs.time_limit_minutes * 60)
+    for path in remove_links(work / "out"):
+        say(command("warning", f"{path}: a link or device among the results; removed"))
     write_text(work / "evaluated.json", ended.model_dump_json())
     say(f"gate check ended with exit code {ended.exit_code}.")
     return Exit.PASS
+
+
+def remove_links(folder: Path) -> list[str]:
+    """Remove what is neither file nor folder, and return it: an upload of the results would follow a link on the host."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not (path.is_file() or path.is_dir())]
+    for path in found:
+        path.unlink()
+    return [path.relative_to(folder).as_posix() for path in found]
 
 
 def check_arguments(inputs: Inputs, plan: Plan, work: Path) -> list[str]:

@@ -9,15 +9,17 @@ to the values that the author showed: nothing is invented that the model was nev
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gate.config import AnyOfDim, Input, RangeDim
 from gate.data import Batch, Dataset
+from gate.difference import find_ranges
 from gate.engine import Engine
 from gate.errors import NoAnswer, UsageError
+from gate.metrics import batched
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
@@ -27,6 +29,14 @@ References = Callable[[Sequence[Sample]], list[dict[str, Array]]]
 
 SHUFFLES = 2
 ITEMS = 16
+
+
+class Drawn(NamedTuple):
+    """Samples, where they come from in words, and of which kind each is: what was made up is not what was shown."""
+
+    samples: tuple[Sample, ...]
+    origin: str
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Bench:
     dataset: Dataset | None = None
     example: Sample = field(default_factory=dict)
     references: References | None = None  # asks the reference about more samples
+    own_metric: Callable[[Mapping[str, Array], Any], Array] | None = None  # asks the team's own metric, item by item
+    kinds: tuple[str, ...] = ()  # of each sample
     _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
     _answers: dict[tuple[Path, str], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
 
@@ -50,6 +62,10 @@ class Bench:
         if key not in self._answers:
             self._answers[key] = tuple(engine.load(package, precision).predict(self.samples))
         return self._answers[key]
+
+    def ranges(self, reference: Sequence[Mapping[str, Array]]) -> list[dict[str, float]]:
+        """Return the range of each output for each sample, among its kind."""
+        return find_ranges(reference, self.kinds or ("",) * len(reference))
 
     def inputs(self, batch: Batch) -> list[Sample]:
         """The items of a batch as the model takes them."""
@@ -64,12 +80,7 @@ class Bench:
         samples = self.inputs(batch)
         for k, answer in zip(missing, self.references([samples[k] for k in missing]), strict=True):
             self._rows[int(batch.index[k])] = answer
-        return stacked([self._rows[int(index)] for index in batch.index])
-
-
-def stacked(answers: Sequence[Mapping[str, Array]]) -> Outputs:
-    """Stack the answers to several samples, output by output; the first axis is the sample."""
-    return {name: np.stack([np.asarray(answer[name]) for answer in answers]) for name in answers[0]}
+        return batched([self._rows[int(index)] for index in batch.index])
 
 
 def check_names(example: Sample, dataset: Dataset) -> None:
@@ -82,29 +93,34 @@ def check_names(example: Sample, dataset: Dataset) -> None:
         )
 
 
-def make_samples(
-    example: Sample, inputs: Sequence[Input], dataset: Dataset | None, seed: int = 0
-) -> tuple[tuple[Sample, ...], str]:
-    """Return the samples, and where they come from in words."""
+def make_samples(example: Sample, inputs: Sequence[Input], dataset: Dataset | None, seed: int = 0) -> Drawn:
+    """Return the samples on which programs are compared."""
     rng = np.random.default_rng(seed)
-    groups: dict[str, list[Sample]] = {
-        "the example inputs": [example],
-        "{n} shuffles of them": [{name: _shuffled(a, rng) for name, a in example.items()} for _ in range(SHUFFLES)],
-        "{n} other shapes": list(_other_shapes(example, inputs)),
-        "{n} inputs from the declared ranges": list(_stressed(example, inputs, rng)),
-        "{n} items of the data set": list(_items(example, dataset, rng)),
-    }
-    told = [text.format(n=len(samples)) for text, samples in groups.items() if samples]
-    return tuple(s for samples in groups.values() for s in samples), ", ".join(told)
+    groups: list[tuple[str, str, list[Sample]]] = [
+        ("shown", "the example inputs", [example]),
+        (
+            "shuffled",
+            "{n} shuffles of them",
+            [{name: _shuffled(a, rng) for name, a in example.items()} for _ in range(SHUFFLES)],
+        ),
+        ("resized", "{n} other shapes", list(_other_shapes(example, inputs))),
+        ("stressed", "{n} inputs from the declared ranges", list(_stressed(example, inputs, rng))),
+        ("shown", "{n} items of the data set", list(_items(example, dataset, rng))),
+    ]
+    return Drawn(
+        samples=tuple(s for _, _, samples in groups for s in samples),
+        origin=", ".join(text.format(n=len(samples)) for _, text, samples in groups if samples),
+        kinds=tuple(kind for kind, _, samples in groups for _ in samples),
+    )
 
 
-def first_items(example: Sample, dataset: Dataset) -> tuple[tuple[Sample, ...], str]:
+def first_items(example: Sample, dataset: Dataset) -> Drawn:
     """Return the first items of a data set, in its order."""
     batch = dataset.batch(np.arange(min(ITEMS, len(dataset))))
     samples = tuple(
         {name: fit(batch.inputs[name][i], like) for name, like in example.items()} for i in range(len(batch.ids))
     )
-    return samples, f"the first {len(samples)} items of the data set"
+    return Drawn(samples, f"the first {len(samples)} items of the data set", ("shown",) * len(samples))
 
 
 def fit(item: Array, like: Array) -> Array:

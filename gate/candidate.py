@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gate import mil
 from gate.errors import UsageError
 from gate.files import is_lfs_pointer, sha256_file
@@ -121,7 +123,9 @@ def _argument_parts(argument: Any) -> Iterator[bytes]:
         yield argument.name.encode()
     elif argument.file is not None:
         yield argument.stored.tobytes()
-    elif argument.immediate.dtype.hasobject:  # strings; their bytes would be addresses
-        yield "\0".join(map(str, argument.immediate.reshape(-1))).encode()
+    elif isinstance(argument.immediate, list) or argument.immediate.dtype.hasobject:
+        yield "\0".join(
+            map(str, np.ravel(argument.immediate))
+        ).encode()  # strings; the bytes of an array would be addresses
     else:
         yield argument.immediate.tobytes()

@@ -206,6 +206,23 @@ def comment(
     typer.echo(f"{how} {written.url}")
 
 
+@app.command(short_help="Find the ops that lose precision in float16, and the cure.")
+def float16(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[str, typer.Option(help="Which model entry; may be left out where there is one.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Example: gate float16 --config gate.yml --model tagger
+
+    Find the ops that lose precision in float16, why, and the least that must stay in float32; convert that and judge it.
+    """
+    from gate import remedy
+
+    record = remedy.command(config, model or None, progress=_progress)
+    _print(record, json)
+    raise typer.Exit(int(Exit.FAIL if record.failed else Exit.PASS))
+
+
 @app.command(short_help="Write a first gate.yml and the workflow files.")
 def init(
     folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),

@@ -76,7 +76,7 @@ def _error(package: Path, engine: Engine, bench: Bench) -> float | None:
     if bench.reference is None:
         return None
     try:
-        differences = compare(bench.reference, bench.answers(engine, package, "float32"))
+        differences = compare(bench.reference, bench.answers(engine, package, "float32"), bench.ranges(bench.reference))
     except MilError:
         return None  # no kernel, or a broken package: the checks will say so
     return max(d.error if d.sound else float("inf") for d in differences)

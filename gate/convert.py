@@ -469,11 +469,28 @@ def _compute_precision(precision: Precision, keep_float32: Sequence[str]) -> Any
 
 
 def is_kept(op: Any, patterns: Sequence[str]) -> bool:
-    """Does a pattern name this operation's layer, a layer around it, or the operation itself?"""
+    """Does a pattern name this operation's layer, a layer around it, or the operation itself?
+
+    `encoder.norm` is a layer, `encoder.norm/softmax` its operations of one kind, `encoder.norm/softmax:2` the second of them, and
+    `/softmax` those of the model itself. Unlike the names that coremltools makes up, these survive the next conversion.
+    """
     layer = str(_mark_of_operation(op).get("layer") or "")
     parts = layer.split(".") if layer else []
     names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)] + [var.name for var in op.outputs]
+    names.append(f"{layer}/{op.op_type}")
+    if any(":" in pattern for pattern in patterns):
+        names.append(f"{layer}/{op.op_type}:{_ordinal(op, layer)}")
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _ordinal(op: Any, layer: str) -> int:
+    """Position among the operations of its kind in its layer, from 1."""
+    alike = (
+        other
+        for other in op.enclosing_block.operations
+        if other.op_type == op.op_type and str(_mark_of_operation(other).get("layer") or "") == layer
+    )
+    return next(number for number, other in enumerate(alike, 1) if other is op)
 
 
 # ------------------------------------------------------------------------------------------------------ source map

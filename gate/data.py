@@ -154,7 +154,9 @@ def from_items(
     columns = {name: _column([item[name] for item in inputs], name, where) for name in inputs[0]}
     extra = {name: np.array(values) for name, values in side.items() if values}
     if any(label is not None for label in labels):
-        extra["label"] = _column(list(labels), "label", where)
+        extra["label"] = _padded(
+            [label.tolist() if isinstance(label, np.ndarray) else label for label in labels], where
+        )
     return _assemble(where, columns, extra)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far are two sets of answers apart, output by output?
 
-The range of an output is its largest |reference| over all samples, with an absolute floor of 1e-6; an error is told as a
-fraction of it, never element by element, since elements near zero make that meaningless (cases: coremltools#1809).
+The range of an output is its largest |reference| over all samples of a kind, with an absolute floor of 1e-6; an error is told as a
+fraction of it, never element by element, since elements near zero make that meaningless (cases: coremltools#1809). Samples that were
+made up (shuffled, at the end of a declared range) are a kind of their own: what is large there must not excuse errors on real ones.
 Integers are compared exactly. Where the reference itself is not finite, nothing is held against the other side.
 """
 
@@ -25,8 +26,8 @@ class OutputDifference:
 
     name: str
     samples: int
-    max_error: float  # largest |difference| where both sides are finite
-    range: float
+    max_error: float  # largest |difference| where both sides are finite, on the sample where it is worst
+    range: float  # of the samples of that kind
     new_nonfinite: int  # elements that are finite in the reference only
     wrong_integers: int  # elements of an integer output that differ
     decisions: int  # samples whose largest element is another one
@@ -45,10 +46,35 @@ class OutputDifference:
         return self.problem is None and not self.new_nonfinite and not self.wrong_integers
 
 
-def compare(reference: Sequence[Outputs], found: Sequence[Outputs]) -> tuple[OutputDifference, ...]:
-    """Compare the answers to the same samples; outputs are matched by name, or by order where no name matches."""
+Ranges = Sequence[Mapping[str, float]]
+
+
+def compare(
+    reference: Sequence[Outputs], found: Sequence[Outputs], ranges: Ranges | None = None
+) -> tuple[OutputDifference, ...]:
+    """Compare the answers to the same samples; outputs are matched by name, or by order where no name matches.
+
+    `ranges` holds the range of each output for each sample; without it there is one, over all samples.
+    """
     names = match_names(reference[0], found[0])
-    return tuple(_compare_output(name, other, reference, found) for name, other in names.items())
+    ranges = ranges or find_ranges(reference, [""] * len(reference))
+    return tuple(_compare_output(name, other, reference, found, ranges) for name, other in names.items())
+
+
+def find_ranges(reference: Sequence[Outputs], kinds: Sequence[str]) -> list[dict[str, float]]:
+    """Return the range of each output for each sample: the largest |reference| over the samples of its kind."""
+    found: dict[tuple[str, str], float] = {}
+    for row, kind in zip(reference, kinds, strict=True):
+        for name, value in row.items():
+            found[kind, name] = max(found.get((kind, name), RANGE_FLOOR), _peak(np.asarray(value)))
+    return [{name: found[kind, name] for name in row} for row, kind in zip(reference, kinds, strict=True)]
+
+
+def _peak(value: Array) -> float:
+    if value.dtype.kind not in "fiub":
+        return 0.0
+    finite = np.abs(value.astype(np.float64)[np.isfinite(value)])
+    return float(finite.max()) if finite.size else 0.0
 
 
 def match_names(reference: Iterable[str], found: Iterable[str]) -> dict[str, str | None]:
@@ -60,7 +86,7 @@ def match_names(reference: Iterable[str], found: Iterable[str]) -> dict[str, str
 
 
 def _compare_output(
-    name: str, other: str | None, reference: Sequence[Outputs], found: Sequence[Outputs]
+    name: str, other: str | None, reference: Sequence[Outputs], found: Sequence[Outputs], ranges: Ranges
 ) -> OutputDifference:
     if other is None:
         return _problem(name, f"output {name!r} is missing; found {', '.join(found[0])}")
@@ -68,26 +94,27 @@ def _compare_output(
     for want, have in pairs:
         if want.shape != have.shape and want.size != have.size:
             return _problem(name, f"output {name!r} has shape {have.shape}, expected {want.shape}")
-    return _measure(name, [(want, have.reshape(want.shape)) for want, have in pairs])
+    return _measure(name, [(want, have.reshape(want.shape)) for want, have in pairs], [row[name] for row in ranges])
 
 
 def _problem(name: str, text: str) -> OutputDifference:
     return OutputDifference(name, 0, 0.0, RANGE_FLOOR, 0, 0, 0, None, identical=False, problem=text)
 
 
-def _measure(name: str, pairs: Sequence[tuple[Array, Array]]) -> OutputDifference:
+def _measure(name: str, pairs: Sequence[tuple[Array, Array]], ranges: Sequence[float]) -> OutputDifference:
     integer = all(not np.issubdtype(want.dtype, np.floating) for want, _ in pairs)
     wide = [(want.astype(np.float64), have.astype(np.float64)) for want, have in pairs]
     both = [np.isfinite(want) & np.isfinite(have) for want, have in wide]
     deltas = [want[mask] - have[mask] for (want, have), mask in zip(wide, both, strict=True)]
     signal = float(sum(np.sum(want[mask] ** 2) for (want, _), mask in zip(wide, both, strict=True)))
     noise = float(sum(np.sum(delta**2) for delta in deltas))
-    finite = [np.abs(want[np.isfinite(want)]) for want, _ in wide]
+    errors = [float(np.abs(delta).max()) if delta.size else 0.0 for delta in deltas]
+    worst = max(range(len(pairs)), key=lambda i: errors[i] / ranges[i])
     return OutputDifference(
         name=name,
         samples=len(pairs),
-        max_error=max((float(np.abs(delta).max()) for delta in deltas if delta.size), default=0.0),
-        range=max([RANGE_FLOOR, *(float(values.max()) for values in finite if values.size)]),
+        max_error=errors[worst],
+        range=ranges[worst],
         new_nonfinite=sum(int(np.sum(np.isfinite(want) & ~np.isfinite(have))) for want, have in wide),
         wrong_integers=sum(int(np.sum(want != have)) for want, have in wide) if integer else 0,
         decisions=sum(_argmax_moved(want, have) for want, have in wide),

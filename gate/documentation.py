@@ -18,9 +18,11 @@ from pydantic.fields import FieldInfo
 from gate import config, policy, report
 from gate.document import Record
 from gate.files import write_text
+from gate.float16 import record
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS: dict[str, type[Record]] = {
+    "float16": record.Float16Record,
     "gate": config.Config,
     "policy": policy.Policy,
     "report": report.Report,

@@ -6,16 +6,20 @@ or function that does not exist stops the run as wrong usage.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from gate import data, waivers
+import numpy as np
+
+from gate import data, metrics, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, read_package
-from gate.checks import CHECKS, accuracy, base, feasibility
+from gate.checks import CHECKS, base, feasibility
+from gate.checks.accuracy import per_item_path
 from gate.compress import Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion, convert, failed
@@ -86,10 +90,18 @@ class Trial:
         if dataset is not None:
             check_names(example, dataset)
         reference = reference_for(self.entry, self.around.config, self.source, run_package=self._run_package)
-        samples, origin = self._samples(example, dataset, reference)
+        samples, origin, kinds = self._samples(example, dataset, reference)
         if reference is None:
             why = "A finished package has no reference; name one in gate.yml (reference: {onnx: …}) to compare with."
-            return Bench(samples, origin, no_reference=why, dataset=dataset, example=example)
+            return Bench(
+                samples,
+                origin,
+                no_reference=why,
+                dataset=dataset,
+                example=example,
+                kinds=kinds,
+                own_metric=self._own_metric(),
+            )
         return Bench(
             samples,
             origin,
@@ -98,11 +110,25 @@ class Trial:
             dataset=dataset,
             example=example,
             references=reference.references,
+            kinds=kinds,
+            own_metric=self._own_metric(),
         )
 
-    def _samples(
-        self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None
-    ) -> tuple[tuple[Sample, ...], str]:
+    def _own_metric(self) -> Callable[[Mapping[str, Array], Any], Array] | None:
+        """The team's metric, run by the worker on a batch of outputs."""
+        choice = self.entry.metric
+        if choice is None or not metrics.is_own(choice):
+            return None
+
+        def per_item(outputs: Mapping[str, Array], labels: Any) -> Array:
+            rows = [{name: values[i] for name, values in outputs.items()} for i in range(len(labels))]
+            answer = self.source.metric(rows, list(labels))
+            metrics.check_direction(choice, answer.higher_is_better)
+            return np.array(answer.per_item)
+
+        return per_item
+
+    def _samples(self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None) -> Drawn:
         """Stored outputs answer to the items of the data set in their order, and to nothing else."""
         if not isinstance(reference, StoredReference):
             return make_samples(example, self.entry.inputs, dataset)
@@ -131,7 +157,7 @@ class Trial:
         if not self.conversion.usable:
             return record.model_copy(update={"results": (feasibility.judge(self.conversion),)})
         try:
-            before = self._before(policy)
+            before = self.before(policy)
             candidate, compressed = self._build(policy, role, before)
         except (SourceFault, NoAnswer) as error:
             return record.model_copy(update={"results": (feasibility.judge(failed(error)),)})
@@ -141,7 +167,7 @@ class Trial:
             "package_digest": package.digest,
             "files": package.files,
             "interface": interface_of(package.path),
-            "results": self._results(self._subject(candidate, compressed, before)),
+            "results": self._results(self.subject(candidate, compressed, before)),
         }
         return record.model_copy(update=update)
 
@@ -150,7 +176,7 @@ class Trial:
         answers = (result for check in CHECKS for result in base.run(check, subject))
         return tuple(waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in answers)
 
-    def _before(self, policy: Policy) -> Path:
+    def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""
         conversion = self.conversion
         if conversion.finished is not None:
@@ -190,7 +216,8 @@ class Trial:
         )
         return Candidate(role, policy, read_package(out)), compressed
 
-    def _subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
+    def subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
+        """All that the checks may look at."""
         around = self.around
         return base.Subject(
             config=around.config,
@@ -210,7 +237,7 @@ class Trial:
         dataset = self.bench.dataset
         if dataset is None:
             return None
-        per_item = self.around.work / accuracy.per_item_file(self.entry.name, shipped.name)
+        per_item = per_item_path(self.around.work, self.entry.name, shipped.name)
         return Data(
             dataset=dataset.digest,
             items=len(dataset.ids),

@@ -182,31 +182,6 @@ def _ask(run: Predict, batch: Batch) -> Outputs:
     return outputs
 
 
-def batched(samples: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
-    """Make outputs with the item as first axis of outputs item by item, as an engine returns them.
-
-    A model's own batch axis of 1 is dropped; outputs of unequal length (lists of boxes) are filled up with -1, below any score.
-    """
-    return {name: _joined([sample[name] for sample in samples]) for name in (samples[0] if samples else {})}
-
-
-def _joined(values: Sequence[Any]) -> Array:
-    if isinstance(values[0], dict | str):
-        return np.array(values, dtype=object if isinstance(values[0], dict) else str)
-    arrays = [np.asarray(value) for value in values]
-    arrays = [a[0] if a.ndim and len(a) == 1 else a for a in arrays]
-    if len({a.shape for a in arrays}) == 1:
-        return np.stack(arrays)
-    if len({a.shape[1:] for a in arrays}) > 1:
-        raise UsageError(
-            f"outputs have unequal shapes: {sorted({a.shape for a in arrays})}; only the first axis may vary"
-        )
-    full = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), -1, dtype=arrays[0].dtype)
-    for row, array in zip(full, arrays, strict=True):
-        row[: len(array)] = array
-    return full
-
-
 def _stacked(rows: Sequence[Array]) -> Array:
     """Concatenate batches; rows of unequal length (lists of detections) are filled up with -1."""
     if not rows:
@@ -243,7 +218,7 @@ class _Gathered:
     def add(self, batch: Batch, predict: Predict) -> None:
         """Run what is not known yet on a batch and keep its rows."""
         answers = {name: _ask(run, batch) for name, run in self._running.items()}
-        labels = batch.labels if batch.labels is not None else self._labels_of(answers)
+        labels = self._labels_of(answers) if batch.labels is None or self._metric.needs_reference else batch.labels
         outputs = _ask(predict, batch)
         digests = _digests(outputs, len(batch.ids))
         self._candidate.append(self._metric.per_item(outputs, labels))
@@ -284,7 +259,7 @@ class _Gathered:
             candidate=candidate,
             yardsticks={name: _stacked(rows) for name, rows in self._yardsticks.items()},
             total=len(dataset),
-            labelled=dataset.labels is not None,
+            labelled=dataset.labels is not None and not self._metric.needs_reference,
             stop=early.stop if early and len(candidate) < len(dataset) else Stop.ALL,
             sequential=early is not None and early.sequential,
             right={name: _count_right(rows) for name, (rows, _) in self._known.items()} if early else {},

@@ -55,6 +55,7 @@ class Metric:
     span: float | None = None  # greatest minus least value of the figure, where it is bounded
     resamples: int = RESAMPLES  # of a bootstrap; fewer where a figure takes long
     labels_are_classes: bool = False  # one class per item, so that a drop can be told per class
+    needs_reference: bool = False  # compares with the reference's outputs whether or not there are labels
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,6 +98,31 @@ def pick(outputs: Outputs, name: str | None, metric: str, parameter: str = "outp
     if name not in outputs:
         raise UsageError(f"metric {metric}: {parameter}: found {name!r}, expected one of {', '.join(sorted(outputs))}")
     return np.asarray(outputs[name])
+
+
+def batched(samples: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """Make outputs with the item as first axis of outputs item by item, as an engine returns them.
+
+    A model's own batch axis of 1 is dropped; outputs of unequal length (lists of boxes) are filled up with -1, below any score.
+    """
+    return {name: _one_array([sample[name] for sample in samples]) for name in (samples[0] if samples else {})}
+
+
+def _one_array(values: Sequence[Any]) -> Array:
+    if isinstance(values[0], dict | str):
+        return np.array(values, dtype=object if isinstance(values[0], dict) else str)
+    arrays = [np.asarray(value) for value in values]
+    arrays = [a[0] if a.ndim and len(a) == 1 else a for a in arrays]
+    if len({a.shape for a in arrays}) == 1:
+        return np.stack(arrays)
+    if len({a.shape[1:] for a in arrays}) > 1:
+        raise UsageError(
+            f"outputs have unequal shapes: {sorted({a.shape for a in arrays})}; only the first axis may vary"
+        )
+    full = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), -1, dtype=arrays[0].dtype)
+    for row, array in zip(full, arrays, strict=True):
+        row[: len(array)] = array
+    return full
 
 
 def _is_text(values: Array) -> bool:
@@ -391,9 +417,10 @@ def agreement(given: Parameters) -> Metric:
     def per_item(outputs: Outputs, labels: Outputs) -> Array:
         return np.concatenate([_squares(outputs, name, labels[name]) for name in sorted(labels)], axis=1)
 
-    return Metric(
-        "agreement", Kind.COMPOSITE, Unit.FRACTION, False, per_item, answer, lambda r, w: distances(r, w).max(axis=1)
-    )
+    def figure(rows: Array, weights: Array) -> Array:
+        return np.asarray(distances(rows, weights).max(axis=1))
+
+    return Metric("agreement", Kind.COMPOSITE, Unit.FRACTION, False, per_item, answer, figure, needs_reference=True)
 
 
 def _squares(outputs: Outputs, name: str, reference: Array) -> Array:
@@ -676,7 +703,9 @@ def _image_row(boxes: Array, scores: Array, names: Array, true: Array, given: Bo
 
 
 class Own(Record):
-    """Of a metric in path.py."""
+    """Of a metric in path.py; further keys are the team's own, and go to its function."""
+
+    model_config = Record.model_config | {"extra": "allow"}
 
     higher_is_better: bool = Field(default=True, description="direction")
     unit: Literal["proportion", "number"] = Field(default="number", description="a proportion is shown in per cent")
@@ -725,6 +754,26 @@ METRICS: dict[str, tuple[type[Record], Callable[[Any], Metric]]] = {
 }
 
 
+def is_own(choice: MetricChoice) -> bool:
+    """Is this the team's own code?"""
+    return choice.name.endswith(".py") or ".py:" in choice.name
+
+
+def own_parameters(choice: MetricChoice) -> dict[str, Any]:
+    """Return the keys that are for the team's function, not for us."""
+    return {name: value for name, value in choice.parameters.items() if name not in Own.model_fields}
+
+
+def check_direction(choice: MetricChoice, said: bool | None) -> None:
+    """Refuse a metric file that says another direction than gate.yml: one of them would call a loss a gain."""
+    asked = bool(choice.parameters.get("higher_is_better", True))
+    if said is not None and said is not asked:
+        raise ConfigError(
+            f"metric {choice.name}: its file says higher_is_better = {said}, gate.yml means {asked}; "
+            f"write higher_is_better: {str(said).lower()} beside its name"
+        )
+
+
 def load(
     choice: MetricChoice | None,
     class_names: Sequence[str] = (),
@@ -735,7 +784,7 @@ def load(
     class_names are those of the model's output; `per_item` gets a team's own metric's values from the worker.
     """
     choice = choice or MetricChoice(name="agreement")
-    if choice.name.endswith(".py") or ".py:" in choice.name:
+    if is_own(choice):
         given = parse(Own, choice.parameters, f"metric {choice.name}", ConfigError)
         return _with_parameters(own(choice.name, given, per_item), given)
     if choice.name not in METRICS:

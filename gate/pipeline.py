@@ -85,7 +85,7 @@ class Plan:
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, _toolchain_log(work), Workers(options.jobs) as workers:
+    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
         around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         report = _assemble(plan, tuple(model for model, _ in judged), {sandbox for _, sandbox in judged})
@@ -170,7 +170,7 @@ def _workspace(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _toolchain_log(work: Path) -> Iterator[None]:
+def toolchain_log(work: Path) -> Iterator[None]:
     """Keep what coremltools says in a file: it warns of missing Apple libraries at every start."""
     (work / "logs").mkdir()
     handler = logging.FileHandler(work / "logs" / "gate.log")

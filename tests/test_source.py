@@ -135,6 +135,7 @@ def test_a_converter_script_gives_its_package_and_source_map(project: Project) -
         ("old", SourceFault, "made a neuralNetwork, expected an ML program"),
         ("path", SourceFault, "returned str, expected a coremltools MLModel"),
         ("none", UsageError, "has no function none"),
+        ("saves", SourceFault, r"checkout is read-only for the model's code|returned NoneType"),
     ],
 )
 def test_a_converter_that_returns_something_else(
@@ -370,9 +371,16 @@ def test_outputs_of_a_twin_are_paired_by_name_or_by_an_unambiguous_shape(
     arrays = {name: np.zeros(shape) for name, shape in answer.items()}
     if pairs is None:
         with pytest.raises(UsageError, match="cannot tell which is which"):
-            source._pair_outputs(PORTS, arrays, "t.onnx")
+            source._pair_outputs(PORTS, arrays, "t.onnx", {})
     else:
-        assert source._pair_outputs(PORTS, arrays, "t.onnx") == pairs
+        assert source._pair_outputs(PORTS, arrays, "t.onnx", {}) == pairs
+
+
+def test_outputs_of_a_twin_are_paired_as_gate_yml_says() -> None:
+    arrays = {"p": np.zeros((1, 3)), "b": np.zeros((1, 3))}
+    assert source._pair_outputs(PORTS, arrays, "t.onnx", {"a": "p"}) == {"a": "p", "b": "b"}
+    with pytest.raises(UsageError, match=r"has no output q \(for a\); found p, b"):
+        source._pair_outputs(PORTS, arrays, "t.onnx", {"a": "q"})
 
 
 # ----------------------------------------------------------------------------------------------------------- routes

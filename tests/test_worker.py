@@ -67,7 +67,7 @@ def test_faults_of_a_source_are_told_apart(
 def test_an_lfs_pointer_is_named(project: Project) -> None:
     project.write("m.pt", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     at = open_worker(project, TINY, "source: {torchscript: m.pt}\ninputs: [{name: x, shape: [1, 4]}]")
-    with pytest.raises(UsageError, match="m.pt is a Git LFS pointer"):
+    with pytest.raises(UsageError, match=r"m\.pt is a Git LFS pointer"):
         worker.describe(at)
 
 
@@ -171,7 +171,7 @@ def test_a_broken_onnx_twin_is_their_fault_and_a_missing_one_wrong_usage(project
     pytest.importorskip("onnxruntime")
     at = open_worker(project, TINY, FACTORY)
     project.write("t.onnx", "nothing")
-    with pytest.raises(SourceFault, match="reference.onnx: t.onnx: "):
+    with pytest.raises(SourceFault, match=r"reference\.onnx: t\.onnx: "):
         worker.onnx(at, "t.onnx", {"x": []})
     with pytest.raises(UsageError, match="no such file"):
         worker.onnx(at, "gone.onnx", {"x": []})

@@ -18,16 +18,24 @@ import numpy as np
 import numpy.typing as npt
 
 from gate import metrics, regressions, stats
-from gate.baseline import Baseline
-from gate.bench import Bench, stacked
+from gate.bench import Bench
 from gate.checks.base import Check, Subject, not_run
 from gate.comparison import Comparison, Level, Limit, compare, level
 from gate.config import AccuracyBudget
-from gate.data import Batch, Dataset, from_items
+from gate.data import Dataset, from_items
 from gate.errors import ConfigError, UsageError
-from gate.evidence import Evidence, Recorded, Stop, measure, read_per_item, recorded, write_per_item
+from gate.evidence import (
+    Evidence,
+    Predict,
+    Recorded,
+    Stop,
+    measure,
+    read_per_item,
+    recorded,
+    write_per_item,
+)
 from gate.files import sha256_file
-from gate.metrics import Kind, Metric, distances
+from gate.metrics import Kind, Metric, batched, distances
 from gate.quantity import ChangeKind, percent, points
 from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 from gate.stats import Flips
@@ -211,7 +219,7 @@ def _judge_agreement(evidence: Evidence, name: str) -> Result:
 
 def _distance(evidence: Evidence, output: str, value: float) -> Measurement:
     return Measurement(
-        name=f"agreement of {output}",
+        name=f"distance:{output}",
         value=value,
         unit=Unit.FRACTION,
         limit=AGREEMENT_LIMIT,
@@ -401,48 +409,50 @@ def _more_items(flips: Flips, worth: float, limit: Limit) -> str:
 
 def _answer(subject: Subject) -> tuple[Result, ...]:
     """Run candidate and yardsticks on the data set, or, where there is none, on the bench's own samples."""
-    bench, entry, engine = subject.bench, subject.entry, subject.engine
-    budget = entry.budgets.accuracy
-    source = _source_rows(subject)
-    if source is None:
+    bench, entry = subject.bench, subject.entry
+    budget, source = entry.budgets.accuracy, _source_rows(subject)
+    metric = metrics.load(entry.metric, _class_names(subject), *((bench.own_metric,) if bench.own_metric else ()))
+    dataset = bench.dataset or unlabelled(bench)
+    earlier, refused = _earlier(subject, dataset, metric)
+    yardsticks = {**({"source": source} if source else {}), **earlier}
+    if not yardsticks and (budget is None or budget.at_least is None or dataset.labels is None):
         why = "A finished package that ships as it is has nothing to be compared with; name a reference or a data set."
         return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
-    dataset = bench.dataset or unlabelled(bench)
-    metric = metrics.load(entry.metric) if dataset.labels is not None else metrics.load(None)
-    earlier, missing = _earlier(subject, dataset, metric)
-    session = engine.load(subject.candidate.package.path)
-    evidence = measure(
-        lambda batch: stacked(session.predict(bench.inputs(batch))),
-        {"source": source, **earlier},
-        dataset,
-        metric,
-        budget,
-        seed=entry.splits.seed,
-        same=_same(subject),
-    )
+    run = _predictor(subject, subject.candidate.package.path)
+    same = _same(subject)
+    evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
     if evidence.n:
-        write_per_item(subject.out / per_item_file(entry.name, subject.candidate.policy.name), evidence)
-    unanswered = (
-        not_run(CheckName.ACCURACY, why, environment=engine.environment).model_copy(update={"against": name})
-        for name, why in missing.items()
-    )
-    return (*judge(evidence, budget, engine.environment), *unanswered)
+        write_per_item(per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
+    missing = [_not_paired(subject, name, why) for name, why in refused.items()]
+    return (*judge(evidence, budget, subject.engine.environment), *missing)
 
 
-def per_item_file(model: str, policy: str) -> str:
-    """Where the answers item by item are, below the output folder."""
-    return f"per_item/{model}-{policy}.jsonl"
+def per_item_path(out: Path, entry: str, policy: str) -> Path:
+    """Where the items of a candidate are written."""
+    return out / "per_item" / f"{entry}-{policy}.jsonl"
 
 
-def _source_rows(subject: Subject) -> Callable[[Batch], Any] | None:
+def _class_names(subject: Subject) -> tuple[str, ...]:
+    """The names in the file of the one output that has classes; they translate labels that are names."""
+    files = [output.classes for output in subject.entry.outputs if output.classes]
+    if len(files) != 1:
+        return ()
+    lines = (subject.config.folder / files[0]).read_text(encoding="utf-8").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _predictor(subject: Subject, package: Path) -> Predict:
+    session = subject.engine.load(package)
+    return lambda batch: batched(session.predict(subject.bench.inputs(batch)))
+
+
+def _source_rows(subject: Subject) -> Predict | None:
     """The reference's answers; for a compressed package without a reference, those of the package before compression."""
-    bench = subject.bench
-    if bench.references is not None:
-        return bench.reference_rows
+    if subject.bench.references is not None:
+        return subject.bench.reference_rows
     if subject.compressed is None or subject.before is None:
         return None
-    session = subject.engine.load(subject.before)
-    return lambda batch: stacked(session.predict(bench.inputs(batch)))
+    return _predictor(subject, subject.before)
 
 
 def unlabelled(bench: Bench) -> Dataset:
@@ -452,39 +462,51 @@ def unlabelled(bench: Bench) -> Dataset:
     return from_items("the bench", samples, [None] * len(samples), {})
 
 
-def _earlier(subject: Subject, dataset: Dataset, metric: Metric) -> tuple[dict[str, Recorded], dict[str, str]]:
-    """Return the yardsticks that an earlier report brings, and why each other one that was asked for is missing."""
-    budget = subject.entry.budgets.accuracy
-    asked = [name for name in (budget.against if budget else ()) if name != "source" and name not in _same(subject)]
-    found: dict[str, Recorded] = {}
-    missing: dict[str, str] = {name: f"No report of {YARDSTICKS[name]} was given." for name in asked}
-    if "base" in asked and subject.baseline is not None:
+def _earlier(
+    subject: Subject, dataset: Dataset, metric: Metric
+) -> tuple[dict[str, Predict | Recorded], dict[str, str]]:
+    """Return the earlier yardsticks that were asked for, from the baseline's items, and why the others have no row."""
+    budget, same = subject.entry.budgets.accuracy, _same(subject)
+    names = [name for name in budget.against if name != "source"] if budget else []
+    found: dict[str, Predict | Recorded] = {}
+    refused: dict[str, str] = {}
+    for name in names:
+        if name in same:
+            continue
         try:
-            found["base"] = recorded(_baseline_answers(subject, subject.baseline), dataset, metric)
-            del missing["base"]
+            found[name] = recorded(_baseline_items(subject), dataset, metric)
         except UsageError as error:
-            missing["base"] = str(error)
-    return found, missing
+            refused[name] = f"nothing to compare with {_who(name)}: {error}"
+    return found, refused
 
 
-def _baseline_answers(subject: Subject, baseline: Baseline) -> Evidence:
-    """Read the baseline's answers item by item, if they are the ones that its report vouches for."""
-    name = subject.entry.name
-    model = next((m for m in baseline.report.models if m.name == name), None)
-    if model is None or model.data is None:
-        raise UsageError(f"The baseline knows no data of {name}.")
-    path = baseline.folder / per_item_file(name, model.shipped.policy)
-    if not path.is_file() or sha256_file(path) != model.data.per_item:
-        raise UsageError(f"The baseline's answers item by item ({path.name}) are missing, or not those of its report.")
+def _baseline_items(subject: Subject) -> Evidence:
+    """Read the baseline's items of this model entry; their digest must be the one in its report."""
+    baseline, entry = subject.baseline, subject.entry.name
+    model = next((m for m in baseline.report.models if m.name == entry), None) if baseline else None
+    if baseline is None or model is None:
+        raise UsageError("there is no baseline of this model entry")
+    path = per_item_path(baseline.folder, entry, model.shipped.policy)
+    if model.data is None or model.data.per_item is None or not path.is_file():
+        raise UsageError("the baseline brings no per-item values")
+    if sha256_file(path) != model.data.per_item:
+        raise UsageError(f"{path.name} is not the file that the baseline's report names; its digest differs")
     return read_per_item(path)
 
 
 def _same(subject: Subject) -> frozenset[str]:
     """The earlier yardsticks whose package is this very package."""
+    budget = subject.entry.budgets.accuracy
     shipped = subject.baseline.shipped(subject.entry.name) if subject.baseline else None
     digest = subject.candidate.package.digest
-    equal = shipped is not None and digest is not None and shipped.package_digest == digest
-    return frozenset({"base"}) if equal else frozenset()
+    if budget is None or shipped is None or digest is None or shipped.package_digest != digest:
+        return frozenset()
+    return frozenset(name for name in budget.against if name != "source")
+
+
+def _not_paired(subject: Subject, name: str, why: str) -> Result:
+    row = not_run(CheckName.ACCURACY, why, environment=subject.engine.environment)
+    return row.model_copy(update={"against": name})
 
 
 CHECK = Check(CheckName.ACCURACY, "Are the answers as good?", _answer)

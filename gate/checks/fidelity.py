@@ -3,10 +3,17 @@
 
 Runs the float32 program without any rounding, so that what remains is the converter's own wrong code (or a branch that
 tracing dropped). Healthy noise is about 1e-7 of the range, at worst 2e-4 (measured over the cases); the default limit is 0.1 %.
+Names the op where the converter's wrong code leaves a pattern that is known.
 """
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
 from gate.checks.base import Check, Subject, not_run
+from gate.checks.suspects import suspects
 from gate.difference import OutputDifference, compare
+from gate.mil import MilError
 from gate.quantity import percent
 from gate.report import CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 
@@ -73,9 +80,75 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (not_run(CheckName.FIDELITY, "The model did not convert."),)
     if bench.reference is None:
         return (not_run(CheckName.FIDELITY, bench.no_reference),)
-    differences = compare(bench.reference, bench.answers(subject.engine, package, "float32"))
+    if random := random_ops(package):
+        return (_incomparable(random, subject),)
+    try:
+        answers = bench.answers(subject.engine, package, "float32")
+    except MilError as error:
+        return (_broken(subject, package, error),)
     limit = subject.entry.budgets.fidelity.error
-    return (judge(differences, limit, bench.reference_name, subject.engine.environment),)
+    differences = compare(bench.reference, answers, bench.ranges(bench.reference))
+    result = judge(differences, limit, bench.reference_name, subject.engine.environment)
+    if result.outcome is Outcome.PASS:
+        return (result,)
+    named = tuple(suspects(package, conversion.layers, conversion.lines))
+    return (result.model_copy(update={"findings": result.findings + named}),)
+
+
+def random_ops(package: Path) -> tuple[str, ...]:
+    """Name the ops that draw random numbers."""
+    from gate.mil.program import load_program
+
+    return tuple(f"{op.type} {op.name}" for op in load_program(package).function().body.walk() if op.type in RANDOM)
+
+
+RANDOM = frozenset({"random_normal", "random_uniform", "random_bernoulli", "random_categorical"})
+
+
+def _incomparable(ops: tuple[str, ...], subject: Subject) -> Result:
+    """Two runs of a random model differ whatever the converter did."""
+    finding_ = Finding(
+        rule="fidelity.random",
+        severity=Severity.WARNING,
+        op=ops[0],
+        message="The program draws random numbers, so its answers cannot be compared with the source's.",
+        advice="make the noise an input of the model, or leave training mode (dropout)",
+    )
+    result = not_run(CheckName.FIDELITY, "The model draws random numbers; make the noise an input to compare answers.")
+    layer = subject.conversion.layers.get(ops[0].split()[-1])
+    source = subject.conversion.lines.get(ops[0].split()[-1])
+    return result.model_copy(update={"findings": (finding_.model_copy(update={"layer": layer, "source": source}),)})
+
+
+def _broken(subject: Subject, package: Path, error: MilError) -> Result:
+    """The program runs on the example but not on another shape that gate.yml allows: a size was baked while tracing."""
+    bench = subject.bench
+    session = subject.engine.load(package, "float32")
+    session.predict(bench.samples[:1])  # where even that fails, the error is the evaluator's to explain
+    shapes = next(_failing_shapes(session, bench.samples), "another input")
+    return Result(
+        check=CheckName.FIDELITY,
+        outcome=Outcome.FAIL,
+        environment=subject.engine.environment,
+        message=f"The converted program runs on the example but not on {shapes}.",
+        remedy="take sizes from x.shape without int(), declare the size fixed, or use the export route",
+        findings=(
+            Finding(
+                rule="fidelity.shape",
+                severity=Severity.ERROR,
+                message=str(error)[:4_000],
+                op=str(error).split(":")[0].split("(")[0].replace("'", ""),
+            ),
+        ),
+    )
+
+
+def _failing_shapes(session: Any, samples: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
+    for sample in samples:
+        try:
+            session.predict([sample])
+        except MilError:
+            yield ", ".join(f"{name} of shape {list(value.shape)}" for name, value in sample.items())
 
 
 CHECK = Check(CheckName.FIDELITY, "Does it compute the same?", _answer)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gate.bench import Bench
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.fidelity import describe, finding, measurements
+from gate.checks.fidelity import describe, finding, measurements, random_ops
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.float16 import Tier
@@ -174,9 +175,12 @@ def _alone(suspect: "Suspect") -> str:
     """Say what this op alone does to the outputs."""
     if suspect.damage >= 10:
         return f"{suspect.type} alone makes outputs infinite or NaN"
-    if suspect.diagnosis.cause == "integers":
-        return f"{suspect.type} reads integers that do not fit"
+    if suspect.diagnosis.cause in SPECIAL:
+        return f"{suspect.type} {SPECIAL[suspect.diagnosis.cause]}"
     return f"{suspect.type} alone moves the outputs by {percent(min(suspect.damage, 9.9))} of their range"
+
+
+SPECIAL = {"integers": "reads integers that do not fit", "converter": "was lost in conversion"}
 
 
 def _curves(found: "Investigation | None") -> Iterator[Series]:
@@ -210,14 +214,15 @@ def _remedy(result: Result, facts: Facts) -> str | None:
 # --------------------------------------------------------------------------------------------------------- measurement
 
 
-def measure(subject: Subject, models: "Models") -> Facts:
-    """Run the float16 package, find out how far it is off, and who is to blame where it is too far."""
+def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
+    """Run the float16 package, find out how far it is off, and (unless told not to) who is to blame where it is too far."""
     bench, engine = subject.bench, subject.engine
     budget = subject.entry.budgets.float16
     reference = _reference(subject, models)
+    ranges = bench.ranges(reference)
     answers = bench.answers(engine, models.float16)
     facts = Facts(
-        declared=compare(reference, answers),
+        declared=compare(reference, answers, ranges),
         labelled=bench.dataset is not None and bench.dataset.labels is not None,
         environment=engine.environment,
         notes=tuple(_nonfinite(bench.samples, reference)),
@@ -227,12 +232,13 @@ def measure(subject: Subject, models: "Models") -> Facts:
     bad = any(breaks(d, budget, facts.labelled) for d in facts.declared)
     indices: tuple[int, ...] = tuple(range(len(reference)))
     if not bad and engine.environment.engine == "mil":
-        facts, tier, found, indices = _fear(facts, models, bench.samples, reference, budget)
+        facts, tier, found, indices = _fear(facts, models, bench, reference, budget)
     limit = (budget.error if budget else None) or FAIL_ERROR
-    if not bad and tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
+    quiet = not bad and tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared)
+    if quiet or not blame:
         return facts
-    some = [bench.samples[i] for i in indices], [reference[i] for i in indices]
-    return _blame(facts, models, *some, found, tier, min(limit, _worst_error(facts)))
+    rows = [(bench.samples[i], reference[i], ranges[i]) for i in indices]
+    return _blame(facts, models, rows, found, tier, min(limit, _worst_error(facts)))
 
 
 def _worst_error(facts: Facts) -> float:
@@ -243,7 +249,7 @@ def _worst_error(facts: Facts) -> float:
 def _fear(
     facts: Facts,
     models: "Models",
-    samples: Sequence[Outputs],
+    bench: Bench,
     reference: Sequence[Outputs],
     budget: Float16Budget | None,
 ) -> tuple[Facts, Tier, Sequence[Outputs], tuple[int, ...]]:
@@ -251,8 +257,10 @@ def _fear(
     from gate.float16.tiers import harsher
 
     feared: list[tuple[Tier, Differences]] = []
-    for answers in harsher(models.float16, samples):
-        differences = compare([reference[i] for i in answers.indices], answers.outputs)
+    ranges = bench.ranges(reference)
+    for answers in harsher(models.float16, bench.samples):
+        some = answers.indices
+        differences = compare([reference[i] for i in some], answers.outputs, [ranges[i] for i in some])
         feared.append((answers.tier, differences))
         if _is_far(differences) or (
             answers.tier.blocks and any(breaks(d, budget, facts.labelled) for d in differences)
@@ -261,27 +269,25 @@ def _fear(
     return replace(facts, feared=tuple(feared)), Tier.DECLARED, (), tuple(range(len(reference)))
 
 
+Row = tuple[Outputs, Outputs, Mapping[str, float]]  # sample, reference, range of each output
+
+
 def _blame(
-    facts: Facts,
-    models: "Models",
-    samples: Sequence[Outputs],
-    reference: Sequence[Outputs],
-    found: Sequence[Outputs],
-    tier: Tier,
-    limit: float,
+    facts: Facts, models: "Models", rows: Sequence[Row], found: Sequence[Outputs], tier: Tier, limit: float
 ) -> Facts:
     from gate.float16.investigate import investigate
 
+    samples, reference, ranges = zip(*rows, strict=True)
     try:
-        return replace(facts, investigation=investigate(models, samples, reference, found, tier, limit))
+        return replace(facts, investigation=investigate(models, samples, reference, found, ranges, tier, limit))
     except MilError as error:
         return replace(facts, no_blame=str(error))
 
 
 def _reference(subject: Subject, models: "Models") -> tuple[Outputs, ...]:
-    """The source's answers; for a finished package, its own in float32."""
+    """The source's answers; for a finished package its own in float32, as where the program draws random numbers."""
     bench = subject.bench
-    if subject.conversion.float32 is not None and bench.reference is not None:
+    if subject.conversion.float32 is not None and bench.reference is not None and not random_ops(models.float16):
         return bench.reference
     return bench.answers(subject.engine, models.float32 or models.float16, "float32")
 
@@ -335,13 +341,26 @@ def find_models(subject: Subject) -> "Models":
     return Models(float16=Path(float16), float32=float32, layers=conversion.layers, lines=conversion.lines)
 
 
-def _answer(subject: Subject) -> tuple[Result, ...]:
+def not_judged(subject: Subject) -> Result | None:
+    """Say why there is nothing to judge, if so."""
     if subject.candidate.policy.precision is Precision.FLOAT32:
-        return (not_run(CheckName.FLOAT16, "This policy computes in float32."),)
-    models = find_models(subject)
-    if subject.conversion.float16 is None and computes_float32(models.float16):
-        return (not_run(CheckName.FLOAT16, "The package computes in float32: it has no float16 op to judge."),)
-    return (judge_facts(measure(subject, models), subject.entry.budgets.float16),)
+        return not_run(CheckName.FLOAT16, "This policy computes in float32.")
+    if subject.conversion.float16 is None and computes_float32(find_models(subject).float16):
+        return not_run(CheckName.FLOAT16, "The package computes in float32: it has no float16 op to judge.")
+    return None
+
+
+def trial_limit(subject: Subject) -> float:
+    """How far outputs may be off on the way to a cure: labels vouch for all but infinities and wrong integers."""
+    budget, dataset = subject.entry.budgets.float16, subject.bench.dataset
+    labelled = dataset is not None and dataset.labels is not None
+    return (budget.error if budget else None) or (0.99 if labelled and budget is None else FAIL_ERROR)
+
+
+def _answer(subject: Subject) -> tuple[Result, ...]:
+    if why := not_judged(subject):
+        return (why,)
+    return (judge_facts(measure(subject, find_models(subject)), subject.entry.budgets.float16),)
 
 
 CHECK = Check(CheckName.FLOAT16, "Does half precision hurt?", _answer)

@@ -64,12 +64,13 @@ class Facts:
 def measure(before: Path, after: Path, compressed: Compressed) -> Facts:
     """Decode every weight of both packages and hold each to its promise."""
     promises = _Promises(compressed.promises)
-    new = dict(_by_reader(weights(load_program(after))))
+    new = {reader: weight for weight, readers in _readers(weights(load_program(after))) for reader in readers}
     facts: list[WeightFacts] = []
     lost: list[str] = []
-    for key, weight in _by_reader(weights(load_program(before))):
-        if key in new:
-            facts.append(_weigh(weight, new[key], promises.about(weight), compressed.steps))
+    for weight, readers in _readers(weights(load_program(before))):
+        found = next((new[reader] for reader in readers if reader in new), None)
+        if found is not None:
+            facts.append(_weigh(weight, found, promises.about(weight), compressed.steps))
         else:
             lost.append(weight.name)
     return Facts(compressed.policy, compressed.steps, tuple(facts), tuple(lost), compressed.refused)
@@ -78,14 +79,13 @@ def measure(before: Path, after: Path, compressed: Compressed) -> Facts:
 Reader = tuple[str, str, str, int]  # function, op name, parameter, which of several
 
 
-def _by_reader(found: Sequence[Weight]) -> Iterator[tuple[Reader, Weight]]:
-    """Key each weight by the first op that reads it: names of weights change between tools, those of ops stay."""
+def _readers(found: Sequence[Weight]) -> Iterator[tuple[Weight, list[Reader]]]:
+    """Yield each weight with the ops that read it: names of weights change between tools, and equal ones are merged."""
     seen: Counter[tuple[str, str, str]] = Counter()
     for weight in found:
-        _, op_name, parameter = weight.consumers[0]
-        where = (weight.function, op_name, parameter)
-        yield (*where, seen[where]), weight
-        seen[where] += 1
+        places = [(weight.function, op_name, parameter) for _, op_name, parameter in weight.consumers]
+        yield weight, [(*place, seen[place]) for place in places]
+        seen.update(set(places))
 
 
 class _Promises:
@@ -111,7 +111,7 @@ def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[st
         op=f"{old.consumers[0][0]} {old.consumers[0][1]}",
         layer=promise.layer if promise else None,
         applied=applied,
-        skipped=tuple((kind, skip) for kind, skip in zip(steps, promise.skips, strict=True) if skip) if promise else (),
+        skipped=tuple(_skipped(old, promise, steps)),
         bounds=found,
         elements=old.elements,
         stored_bits=new.package_bytes * 8,
@@ -119,6 +119,13 @@ def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[st
         error=_relative_error(before, after) if applied else 0.0,
         compressed=bool(new.forms),
     )
+
+
+def _skipped(weight: Weight, promise: Promise | None, steps: Sequence[str]) -> Iterator[tuple[str, Skip]]:
+    if promise is not None:
+        yield from ((kind, skip) for kind, skip in zip(steps, promise.skips, strict=True) if skip)
+    elif weight.forms:
+        yield from ((kind, Skip("they arrived compressed", expected=True)) for kind in steps)
 
 
 def _values(weight: Weight) -> Array:

@@ -23,7 +23,8 @@ from gate.compress.package import Key, write_package
 from gate.compress.plan import Consumer, Plan, plan
 from gate.compress.workers import Job, Reasons, Workers
 from gate.errors import PolicyError
-from gate.mil.program import load_program
+from gate.mil import Unsupported
+from gate.mil.program import Program, load_program
 from gate.policy import Action, Policy, Target
 
 __all__ = ["Compressed", "Consumer", "Promise", "Skip", "Workers", "cast_float16", "compress", "raise_target"]
@@ -87,10 +88,14 @@ def compress(
     """
     policy.refuse_unless_carried_by(target, package.name)
     _refuse_unknown_chain(policy)
+    program = _program(package, policy)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compress-") as scratch:
-        source = _carrying(package, policy, Path(scratch))
-        plans = plan(load_program(source), policy, layers or {})
+        source = package
+        if _opset(program) < _opset_of(policy):
+            source = raise_target(package, policy.needed_target, Path(scratch) / package.name)
+            program = load_program(source)
+        plans = plan(program, policy, layers or {})
         store = _Store(cache or Path(scratch) / "entries", jobs)
         with nullcontext(workers) if workers else Workers(jobs) as pool:
             results = store.results(_tasks(plans), pool)
@@ -115,15 +120,24 @@ def _refuse_unknown_chain(policy: Policy) -> None:
         )
 
 
-def _carrying(package: Path, policy: Policy, scratch: Path) -> Path:
-    """Return the package, or a copy whose program is recent enough to hold the policy's result."""
-    needed = policy.needed_target.version
-    if not policy.steps:
-        return package
-    opsets = [int(f.opset.removeprefix("CoreML")) for f in load_program(package).functions.values()]
-    if min(opsets) >= needed - 10:  # CoreML6 is iOS16
-        return package
-    return raise_target(package, policy.needed_target, scratch / package.name)
+def _program(package: Path, policy: Policy) -> Program:
+    if not package.is_dir():
+        what = f"policy {policy.name} compresses .mlpackage folders, found a single file; use as-is"
+        raise PolicyError(f"{package.name}: {what}")
+    try:
+        return load_program(package)
+    except Unsupported as problem:
+        raise PolicyError(f"{package.name}: policy {policy.name} cannot compress it: {problem}") from problem
+
+
+def _opset(program: Program) -> int:
+    """Return the oldest opset of its functions: 6 is iOS16's."""
+    return min(int(function.opset.removeprefix("CoreML")) for function in program.functions.values())
+
+
+def _opset_of(policy: Policy) -> int:
+    """Return the opset that can hold the policy's result."""
+    return policy.needed_target.version - 10 if policy.steps else 0
 
 
 Tasks = Mapping[Key, Task]

@@ -2,8 +2,9 @@
 """What do a policy's steps make of one weight?
 
 The numbers are coremltools' own: its per-weight functions are called with the parameters that its passes would pass, so a
-package made here decodes to what `coremltools.optimize.coreml` makes, bit for bit. One exception: a per-channel scale, whose
-axis coremltools 9.0 takes wrongly (it reduces over the output channels instead of keeping them); here it is per output channel.
+package made here decodes to what `coremltools.optimize.coreml` makes, bit for bit. Two exceptions, where coremltools 9.0 is
+wrong: a per-channel scale (it reduces over the output channels instead of keeping them; here it is per output channel), and
+quantization of float16 values so large that its arithmetic in float16 overflows (here it is done in float32).
 """
 
 import logging
@@ -99,13 +100,21 @@ def _apply(weight: Array, before: Encoded | None, action: Action, axes: Axes) ->
 
 
 def _quantize(weight: Array, action: Quantize, axes: Axes) -> Encoded:
-    params = _passes().linear_quantize_weights.blockwise_compress_by_dtype(
-        weight, action.dtype, action.mode.upper(), _block_sizes(weight, action.granularity, axes, action.block_size, 1)
-    )
-    parts = {"data": Tensor.of(params.data, action.dtype), "scale": Tensor.of(params.scale)}
+    sizes = _block_sizes(weight, action.granularity, axes, action.block_size, 1)
+    mode = action.mode.upper()
+    quantizer = _passes().linear_quantize_weights
+    params = quantizer.blockwise_compress_by_dtype(_wide_enough(weight, action), action.dtype, mode, sizes)
+    parts = {"data": Tensor.of(params.data, action.dtype), "scale": Tensor.of(params.scale.astype(weight.dtype))}
     if params.offset is not None:
         parts["offset"] = Tensor.of(params.offset, action.dtype)
     return Encoded(Form.LINEAR, weight.shape, parts)
+
+
+def _wide_enough(weight: Array, action: Quantize) -> Array:
+    """Return the weight in a type that holds what is computed with it: its range, and for an offset 255 times an end of it."""
+    products = 255.0 if action.mode == "linear" else 2.0
+    largest = float(np.abs(weight).max())
+    return weight.astype(np.float32) if largest * products > np.finfo(weight.dtype).max else weight
 
 
 def _palettize(weight: Array, action: Palettize, axes: Axes) -> Encoded:

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class Task:
         )
 
 
+@cache  # reading package metadata 54 times takes longer than hashing the weights
 def tool_versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     return {name: version(name) for name in TOOLS}

@@ -6,6 +6,7 @@ name, so nothing that reads it changes. All other weights are copied byte for by
 from the later ones in the names of parameters, not in the bytes.
 """
 
+import json
 import shutil
 import struct
 import tempfile
@@ -64,7 +65,7 @@ def write_package(source: Path, compressed: Mapping[Key, Encoded], out: Path) ->
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         draft = Path(folder) / out.name
         shutil.copytree(source, draft, symlinks=True, ignore=shutil.ignore_patterns("weights"))
-        path = next(draft.glob("Data/**/*.mlmodel"))
+        path = _model_file(draft)
         origin = source / path.parent.relative_to(draft)
         spec = Model_pb2.Model.FromString(path.read_bytes())
         weight_path = path.parent / "weights" / "weight.bin"
@@ -78,6 +79,12 @@ def write_package(source: Path, compressed: Mapping[Key, Encoded], out: Path) ->
         if out.exists():
             shutil.rmtree(out)
         draft.rename(out)
+
+
+def _model_file(package: Path) -> Path:
+    """Return the model message that the manifest names; `load_program` has made sure that it lies inside."""
+    manifest = json.loads((package / "Manifest.json").read_text("utf-8"))
+    return package / "Data" / str(manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"])
 
 
 class _Editor:

@@ -80,17 +80,24 @@ def plan(program: Program, policy: Policy, layers: Mapping[str, str]) -> tuple[P
 
 
 def weights(program: Program, layers: Mapping[str, str]) -> Iterator[Weight]:
-    """Yield every stored floating-point constant once per function, with all ops that read it."""
+    """Yield every stored floating-point constant once per function, with all ops that compute with it.
+
+    Parts of a weight that arrived compressed are read by `constexpr_*` ops, and are no weights of their own.
+    """
     for function in program.functions.values():
         readers: dict[int, tuple[Constant, list[tuple[Op, str]]]] = {}
-        for op in function.body.walk():
-            for name, arguments in op.inputs.items():
-                for argument in arguments:
-                    if isinstance(argument, Constant) and is_weight(argument):
-                        readers.setdefault(id(argument), (argument, []))[1].append((op, name))
+        for op, name, constant in _reads(function.body):
+            readers.setdefault(id(constant), (constant, []))[1].append((op, name))
         outputs = {id(value) for block in _blocks(function.body) for value in block.outputs}
         for key, (constant, reads) in readers.items():
             yield _weight(function.name, constant, reads, key in outputs, layers)
+
+
+def _reads(body: Block) -> Iterator[tuple[Op, str, Constant]]:
+    for op in body.walk():
+        if not op.type.startswith("constexpr_"):
+            for name, arguments in op.inputs.items():
+                yield from ((op, name, one) for one in arguments if isinstance(one, Constant) and is_weight(one))
 
 
 def is_weight(constant: Constant) -> bool:
@@ -163,8 +170,6 @@ def _left_alone(weight: Weight) -> Skip | None:
         return Skip("a single axis, as biases and norms have", expected=True)
     if weight.is_output:
         return Skip("the model returns it")
-    if any(consumer.op_type.startswith("constexpr_") for consumer in weight.consumers):
-        return Skip("part of a weight that is compressed already", expected=True)
     return None
 
 

@@ -9,8 +9,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -43,6 +45,7 @@ class Workers:
         self.jobs = max(1, jobs)
         self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
         self._started: list[subprocess.Popen[str]] = []
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the processes that write to it
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +62,8 @@ class Workers:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream:
-                    stream.close()
+                    with suppress(OSError):  # what was still to be written to a process that is gone
+                        stream.close()
         self._started.clear()
         self._idle = SimpleQueue()
 
@@ -82,7 +86,7 @@ class Workers:
             [sys.executable, "-P", "-m", "gate.compress.worker"],  # -P: nothing is imported from the working directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             text=True,
             env={"PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]), **ONE_THREAD},
         )
@@ -94,8 +98,16 @@ class Workers:
         reply = _ask(process, {"task": job.task.to_json(), "out": str(job.out)})
         self._idle.put(process)
         if "error" in reply:
-            raise ToolchainError(f"weight {job.name}: compression failed: {reply['error']}")
+            raise ToolchainError(f"weight {job.name}: compression failed: {reply['error'] or self._ending(process)}")
         return tuple(reply["reasons"])
+
+    def _ending(self, process: "subprocess.Popen[str]") -> str:
+        """Say how a process ended: the last line that it wrote, as a traceback's last line says most."""
+        code = process.wait()
+        self._log.seek(0)
+        lines = self._log.read()[-2_000:].decode(errors="replace").splitlines()
+        said = lines[-1].strip() if lines and code > 0 else "too little memory is the usual cause"
+        return f"its process ended with code {code}; {said}"
 
 
 def _ask(process: "subprocess.Popen[str]", request: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +120,6 @@ def _ask(process: "subprocess.Popen[str]", request: Mapping[str, Any]) -> dict[s
     except (OSError, ValueError):
         line = ""
     if not line:
-        return {"error": f"its process ended (exit code {process.wait()}); too little memory is the usual cause"}
+        return {"error": ""}
     reply: dict[str, Any] = json.loads(line)
     return reply

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from gate.errors import NoAnswer
@@ -33,6 +34,17 @@ class Engine(Protocol):
     def load(self, package: Path, precision: str = "declared") -> Session:
         """Load a package."""
         ...
+
+
+def plain(outputs: Mapping[str, Any], classes: Sequence[Any] = ()) -> dict[str, Array]:
+    """Return outputs as arrays; a classifier's probabilities become (1, n), in the order of `classes` where it is given."""
+    return {name: _plain(value, classes) for name, value in outputs.items()}
+
+
+def _plain(value: Any, classes: Sequence[Any]) -> Array:
+    if not isinstance(value, Mapping):
+        return np.asarray(value)
+    return np.array([[value[label] for label in classes or value]], dtype=np.float32)
 
 
 def make_engine(name: str) -> Engine:

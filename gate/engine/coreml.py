@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from gate.engine import plain
+from gate.mil.program import load_program
 from gate.report import Environment
 
 Array = npt.NDArray[Any]
@@ -41,15 +42,23 @@ class CoreMLEngine:
         import coremltools as ct
 
         units = getattr(ct.ComputeUnit, self._compute_units)
-        return CoreMLSession(ct.models.MLModel(str(package), compute_units=units))
+        return CoreMLSession(ct.models.MLModel(str(package), compute_units=units), class_labels(package))
+
+
+def class_labels(package: Path) -> list[Any]:
+    """The labels of a classifier in the program's order, which Core ML's dictionary does not keep; empty for other models."""
+    function = load_program(package).function(None)
+    classify = next((op for op in function.body.walk() if op.type == "classify"), None)
+    return list(classify.inputs["classes"][0].array) if classify else []  # type: ignore[union-attr]
 
 
 class CoreMLSession:
     """A loaded model."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, classes: Sequence[Any] = ()) -> None:
         self._model = model
+        self._classes = classes
 
     def predict(self, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """Return the outputs of each sample."""
-        return [{k: np.asarray(v) for k, v in self._model.predict(dict(sample)).items()} for sample in samples]
+        return [plain(self._model.predict(dict(sample)), self._classes) for sample in samples]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gate import mil
+from gate.engine import plain
 from gate.errors import UsageError
 from gate.files import write_bytes
 from gate.report import Environment
@@ -40,7 +41,7 @@ class MilSession:
 
     def predict(self, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """Return the outputs of each sample, several at once where they fit."""
-        return list(self._evaluator.predict_batch(dict(sample) for sample in samples))
+        return [plain(outputs) for outputs in self._evaluator.predict_batch(dict(sample) for sample in samples)]
 
 
 def run_file(package: Path, inputs: Path, out: Path, precision: str) -> list[str]:

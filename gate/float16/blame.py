@@ -15,7 +15,7 @@ from gate.float16.trials import Local, Place, Trials
 
 BUDGET = 10.0  # evaluations of the model that the search may cost; with the three passes before it, under 15
 FREE_S = 1.0  # small programs: try everything
-FIRST_GUESSES = 6
+FIRST_GUESSES = 4
 EXPLAINS = 0.5  # share of the whole damage that explains it
 MATTERS = 0.25  # of the limit: less is not worth a name
 RANKED = 20

@@ -35,6 +35,7 @@ class Cause(StrEnum):
     ACCUMULATION = "accumulation"
     COMPOSITE = "composite"  # the inside of an op that is several operations on the Neural Engine
     INTEGERS = "integers"
+    CONVERTER = "converter"  # the float16 program is another program
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,17 @@ Injection is on the float32 program. What only the float16 program has (an integ
 is looked for there when the float32 program does not explain the damage.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gate.difference import compare
+from gate.difference import Ranges, compare
 from gate.float16 import Tier
-from gate.float16.blame import Blame, Culprit, find_culprits
+from gate.float16.blame import EXPLAINS, Blame, Culprit, find_culprits
 from gate.float16.causes import Cause, Diagnosis, diagnose, number, peak
 from gate.float16.tiers import MEASURED
 from gate.float16.trials import Place, Trials, stateful, worst
@@ -62,6 +63,7 @@ class Investigation:
     suspects: tuple[Suspect, ...]
     blame: Blame | None
     limit: float
+    trials: Trials | None = field(default=None, repr=False)
 
     @property
     def spread(self) -> bool:
@@ -74,30 +76,89 @@ def investigate(
     samples: Sequence[Sample],
     reference: Sequence[Outputs],
     found: Sequence[Outputs],
+    ranges: Ranges,
     tier: Tier,
     limit: float,
 ) -> Investigation:
     """Find the culprits on the worst sample; `found` are the float16 program's answers under the tier."""
-    index = worst_sample(reference, found)
+    index = worst_sample(reference, found, ranges)
     integers = narrowed(models, samples[index]) if tier is Tier.DECLARED else ()
     if integers:
         return Investigation(tier, index, integers, None, limit)
-    half = load(models.float16)
-    exact = load(models.float32) if models.float32 else half
-    if stateful(exact):
-        raise Unsupported("blame is not assigned inside a model with states yet")
-    rounding = Rounding(Precision(tier.rounding), as_half=models.float32 is not None)
-    trials = Trials(exact, samples[index], rounding)
-    blame = find_culprits(trials, limit, _allowed(trials, half.function, tier))
-    worth = blame.culprits[0].damage * NAMED if blame.culprits else 0.0
-    named = [c for c in blame.culprits if c.damage >= worth]
-    suspects = tuple(_suspect(trials, c, Precision(tier.rounding), models) for c in named)
-    return Investigation(tier, index, suspects, blame, limit)
+    case = _Case(models, samples[index], ranges[index], tier, limit, index)
+    found_ = case.inject()
+    if models.float32 is None or not found_.spread:
+        return found_
+    lost = lost_ops(models, samples[index], reference[index], ranges[index], limit)
+    if lost:
+        return replace(found_, suspects=lost, blame=None)
+    inside = case.inject_in_float16()
+    return found_ if inside.spread else inside
 
 
-def worst_sample(reference: Sequence[Outputs], found: Sequence[Outputs]) -> int:
+@dataclass(frozen=True)
+class _Case:
+    """One model on its worst sample."""
+
+    models: Models
+    sample: Sample
+    ranges: Mapping[str, float]
+    tier: Tier
+    limit: float
+    index: int
+
+    def inject(self) -> Investigation:
+        """Try ops of the float32 program in half; of a finished package, its own ops as declared."""
+        models = self.models
+        half = load(models.float16)
+        exact = load(models.float32) if models.float32 else half
+        return self._blame(exact, half.function, as_half=models.float32 is not None)
+
+    def inject_in_float16(self) -> Investigation:
+        """Try ops of the float16 program, against itself run in float32."""
+        half = load(self.models.float16)
+        return self._blame(half, half.function, as_half=False)
+
+    def _blame(self, exact: Evaluator, half: Function, as_half: bool) -> Investigation:
+        if stateful(exact):
+            raise Unsupported("blame is not assigned inside a model with states yet")
+        precision = Precision(self.tier.rounding)
+        trials = Trials(exact, self.sample, Rounding(precision, as_half), self.ranges)
+        blame = find_culprits(trials, self.limit, _allowed(trials, half, self.tier))
+        worth = blame.culprits[0].damage * NAMED if blame.culprits else 0.0
+        named = [c for c in blame.culprits if c.damage >= worth]
+        suspects = tuple(_suspect(trials, c, precision, self.models) for c in named)
+        return Investigation(self.tier, self.index, suspects, blame, self.limit, trials)
+
+
+def lost_ops(
+    models: Models, sample: Sample, reference: Outputs, ranges: Mapping[str, float], limit: float
+) -> tuple[Suspect, ...]:
+    """Name what the float16 program no longer has, when it is wrong even without rounding: the converter's bug, not float16's."""
+    assert models.float32 is not None
+    half = load(models.float16, precision=Precision.FLOAT32)
+    if worst(compare([reference], [half.predict(dict(sample))], [ranges])) < EXPLAINS * limit:
+        return ()
+    kept = Counter(op.type for op in half.function.body.walk())
+    suspects = []
+    for op in load(models.float32).function.body.walk():
+        kept[op.type] -= 1
+        if kept[op.type] < 0 and op.outputs:
+            layer, source = origin(op.outputs[0].name, models)
+            suspects.append(Suspect(op.type, op.outputs[0].name, 1.0, 1.0, LOST, layer, source))
+    return tuple(suspects)
+
+
+LOST = Diagnosis(
+    Cause.CONVERTER,
+    "the float16 program lacks this op, and is wrong even without rounding",
+    "use another conversion route or a newer coremltools; float16 itself is not to blame",
+)
+
+
+def worst_sample(reference: Sequence[Outputs], found: Sequence[Outputs], ranges: Ranges) -> int:
     """The sample that float16 damages most."""
-    damages = [worst(compare([a], [b])) for a, b in zip(reference, found, strict=True)]
+    damages = [worst(compare([a], [b], [r])) for a, b, r in zip(reference, found, ranges, strict=True)]
     return damages.index(max(damages))
 
 
@@ -125,9 +186,11 @@ def _allowed(trials: Trials, half: Function, tier: Tier) -> tuple[Place, ...]:
     return tuple(place for place in places if place.type in MEASURED)
 
 
-def float32_names(half: Function) -> frozenset[str]:
+def float32_names(half: Function, *, inputs: bool = True) -> frozenset[str]:
     """Names of what stays in float32 in a mixed program: ops, and inputs that are never cast."""
     ops = {v.name for op in half.body.ops if op.type != "cast" for v in op.outputs if _is(v.type, "float32")}
+    if not inputs:
+        return frozenset(ops)
     cast = {a.name for op in half.body.ops if op.type == "cast" for a in op.inputs["x"]}
     return frozenset(ops | {v.name for v in half.inputs if _is(v.type, "float32") and v.name not in cast})
 

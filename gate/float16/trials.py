@@ -6,7 +6,7 @@ them: all other values are the exact ones. Two compiled plans of one program num
 steps of both.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gate.difference import OutputDifference, compare
+from gate.difference import OutputDifference, compare, find_ranges
 from gate.mil.compiler import Plan, Step
 from gate.mil.evaluator import Evaluator, Run
 from gate.mil.numerics import FLOATS, Precision, Rounding
 from gate.mil.program import Op, StateType, TensorType
 
 NONFINITE = 10.0  # damage of an infinity or NaN: worse than any error
+TINY = 1e-30
 WRONG_INTEGER = 1.0  # damage of a wrong id; plus the share that is wrong
 
 
@@ -40,7 +41,6 @@ class Local:
     """What an op loses by itself, given exact inputs."""
 
     error: float  # largest difference, as a fraction of the result's range; 10 when a finite value is lost
-    relative: float  # root of mean squared error, as a fraction of the result's
 
 
 Values = list[Any]
@@ -54,11 +54,14 @@ class Trials:
         evaluator: Evaluator,
         sample: Mapping[str, Any],
         half: Rounding = Rounding(Precision.DECLARED, as_half=True),  # noqa: B008
+        ranges: Mapping[str, float] | None = None,
     ) -> None:
         self.exact_plan = evaluator.at(Rounding(Precision.FLOAT32)).plan
         self.half_plan = evaluator.at(half).plan
         self.function = evaluator.function
         self.seconds = 0.0  # spent on trials so far
+        self._ranges = ranges or {}
+        self._peaks: dict[int, tuple[float, bool]] = {}
         self._inputs = evaluator.features.read(sample)
         self._exact_steps = _kept(self.exact_plan)
         self._half_steps = _kept(self.half_plan)
@@ -94,11 +97,12 @@ class Trials:
         """What one op loses given exact inputs; see `Local`."""
         if place.index < 0:
             slot = self._slot(place.name)
-            return _local([(self.values[slot], self.values[slot].half().float())])
+            return Local(self._error(slot, _halved(self.values[slot])))
         step = self._exact_steps[place.index]
         scratch = list(self.values)
-        self._half_run(scratch).steps([self._half_steps[place.index]])
-        return _local([(self.values[s], scratch[s]) for s in step.outputs if isinstance(scratch[s], Tensor)])
+        with torch.inference_mode():
+            self._half_run(scratch).steps([self._half_steps[place.index]])
+            return Local(self._worst(step, scratch))
 
     def read(self, place: Place) -> dict[str, Any]:
         """The exact inputs of an op."""
@@ -115,12 +119,15 @@ class Trials:
             self._half_run(values).steps([self._half_steps[place.index]])
         return [values[s] for s in self._exact_steps[place.index].outputs if isinstance(values[s], Tensor)]
 
-    def readers(self, place: Place) -> Iterator[str]:
-        """Types of the ops that read a place's result."""
+    def reading(self, place: Place) -> list[Place]:
+        """The places that read a place's result."""
         written = {self._slot(place.name)} if place.index < 0 else set(self._exact_steps[place.index].outputs)
-        for step, slots in zip(self._exact_steps, self._reads, strict=True):
-            if slots & written:
-                yield step.op.type
+        by_index = {other.index: other for other in self.places if other.index >= 0}
+        return [by_index[i] for i, slots in enumerate(self._reads) if slots & written and i in by_index]
+
+    def readers(self, place: Place) -> set[str]:
+        """Types of the ops that read a place's result."""
+        return {other.type for other in self.reading(place)}
 
     def damage(self, places: Iterable[Place]) -> float:
         """How far the outputs are off when these places alone run in half."""
@@ -128,7 +135,13 @@ class Trials:
 
     def differences(self, places: Iterable[Place]) -> tuple[OutputDifference, ...]:
         """Compare the outputs of a trial with the exact ones."""
-        return compare([self.outputs], [self._outputs(self._trial(tuple(places)))])
+        found = self._outputs(self._trial(tuple(places)))
+        return compare([self.outputs], [found], [self._range])
+
+    @cached_property
+    def _range(self) -> dict[str, float]:
+        """Ranges over all samples where they are known under the program's own names, else of this sample."""
+        return find_ranges([self.outputs], [""])[0] | {n: r for n, r in self._ranges.items() if n in self.outputs}
 
     def curve(self) -> list[float | None]:
         """How far each op's result is off when every op runs in half, as a fraction of the result's range."""
@@ -139,12 +152,41 @@ class Trials:
             values[slot] = _halved(values[slot])
         errors: list[float | None] = []
         run = self._half_run(values)
-        for step, exact in zip(self._half_steps, self._exact_steps, strict=True):
-            run.steps([step] if not _random(step) else [])
-            pairs = [(self.values[s], values[s]) for s in exact.outputs if isinstance(values[s], Tensor)]
-            errors.append(_local(pairs).error if _rounds(step.op) and pairs else None)
+        with torch.inference_mode():
+            for step in self._half_steps:
+                if not _random(step):
+                    run.steps([step])
+                errors.append(self._worst(step, values) if _rounds(step.op) else None)
         self.seconds += perf_counter() - started
         return errors
+
+    def _worst(self, step: Step, values: Values) -> float:
+        return max((self._error(s, values[s]) for s in step.outputs if isinstance(values[s], Tensor)), default=0.0)
+
+    def _error(self, slot: int, found: Tensor) -> float:
+        """Largest error of a value, as a fraction of its exact range; 10 where a finite element is lost."""
+        exact = self.values[slot]
+        if exact.numel() == 0 or exact.shape != found.shape:
+            return 0.0
+        top, finite = self._peak(slot)
+        delta = float((found.float() - exact.float()).abs().max())
+        if delta < float("inf"):
+            return delta / max(top, TINY)
+        if finite:
+            return NONFINITE
+        both = exact.isfinite()
+        if bool((both & ~found.isfinite()).any()):
+            return NONFINITE
+        return float((found - exact)[both].abs().max()) / max(top, TINY) if bool(both.any()) else 0.0
+
+    def _peak(self, slot: int) -> tuple[float, bool]:
+        """Largest finite |value|, and whether all elements are finite; kept, since many trials ask."""
+        if slot not in self._peaks:
+            magnitude = self.values[slot].float().abs()
+            top = float(magnitude.max())
+            finite = top < float("inf")
+            self._peaks[slot] = (top if finite else float(magnitude.nan_to_num(0.0, 0.0).max()), finite)
+        return self._peaks[slot]
 
     def cost(self, place: Place) -> float:
         """Estimate the time of a trial of one place: what comes after it."""
@@ -257,30 +299,3 @@ def _random(step: Step) -> bool:
 
 def _halved(value: Any) -> Any:
     return value.half().float() if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def _local(pairs: Iterable[tuple[Tensor, Tensor]]) -> Local:
-    errors = [_error(exact, found) for exact, found in pairs]
-    return Local(max((e.error for e in errors), default=0.0), max((e.relative for e in errors), default=0.0))
-
-
-def _error(exact: Tensor, found: Tensor) -> Local:
-    if exact.numel() == 0 or exact.shape != found.shape:
-        return Local(0.0, 0.0)
-    exact, found = exact.float(), found.float()
-    delta = (found - exact).abs()
-    peak = float(delta.max())
-    if peak == 0.0:
-        return Local(0.0, 0.0)
-    if peak < float("inf"):  # nothing non-finite on either side: the common, cheap case
-        return Local(peak / max(float(exact.abs().max()), 1e-30), float(delta.norm() / exact.norm().clamp_min(1e-30)))
-    finite = exact.isfinite()
-    if bool((finite & ~found.isfinite()).any()):
-        return Local(NONFINITE, NONFINITE)
-    clean, delta = exact[finite], delta[finite]
-    if not clean.numel():
-        return Local(0.0, 0.0)
-    return Local(
-        float(delta.max()) / max(float(clean.abs().max()), 1e-30),
-        float(delta.norm() / clean.norm().clamp_min(1e-30)),
-    )

@@ -135,18 +135,24 @@ def _whole(data: npt.NDArray[np.uint8], dtype: str, count: int) -> Array:
 
 
 def _packed(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
-    """Spread packed elements over one byte each; groups of `bits` bytes hold eight elements."""
-    if bits in (1, 2, 4):
-        per_byte = 8 // bits
-        out = np.empty((data.size, per_byte), np.uint8)
-        for i in range(per_byte):
-            np.bitwise_and(data >> (bits * i), (1 << bits) - 1, out=out[:, i])
-        return out.reshape(-1)[:count]
+    """Spread packed elements over one byte each; `bits` bytes hold eight elements of three or six bits."""
+    if bits in SPREAD:
+        spread: npt.NDArray[np.uint8] = SPREAD[bits][data[: -(-count * bits // 8)]].view(np.uint8)
+        return spread[:count]
     groups = -(-count // 8)
     padded = np.zeros(groups * bits, np.uint8)
     padded[: data.size] = data[: padded.size]
     words = np.zeros((groups, 8), np.uint8)
     words[:, :bits] = padded.reshape(groups, bits)
-    joined = words.view(np.uint64)
     shifts = np.arange(8, dtype=np.uint64) * np.uint64(bits)
-    return ((joined >> shifts) & np.uint64((1 << bits) - 1)).astype(np.uint8).reshape(-1)[:count]
+    return ((words.view(np.uint64) >> shifts) & np.uint64((1 << bits) - 1)).astype(np.uint8).reshape(-1)[:count]
+
+
+def _spread(bits: int) -> npt.NDArray[Any]:
+    """Return, for each byte, its elements side by side as one integer: looked up in one step."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    elements = (np.arange(256, dtype=np.uint8)[:, None] >> shifts) & ((1 << bits) - 1)
+    return np.ascontiguousarray(elements).view(f"u{8 // bits}").reshape(256)
+
+
+SPREAD = {bits: _spread(bits) for bits in (1, 2, 4)}

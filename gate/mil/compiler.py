@@ -21,6 +21,7 @@ from gate.mil.numerics import Precision, Rounding
 from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
 from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
 
+LISTS = ("Ints", "Floats", "Bools", "Strings")
 LABELS = ("string", "int64")  # what `classify` returns is no tensor
 Settle = Callable[[Any], tuple[Any, ...]]
 Convert = Callable[[Any], Any]
@@ -162,6 +163,10 @@ class _Compiler:
             if form == "Tensors":
                 reads.append((name, tuple(self.slot(a) for a in known), convert and _each(convert)))
                 continue
+            written = [a for a in known if isinstance(a, Constant)]
+            if len(known) > 1 and form in LISTS and len(written) == len(known):
+                constants[name] = [x for a in written for x in self.constant(a, form, rounding)]
+                continue
             argument = only(op, name, known)
             if isinstance(argument, Constant):
                 constants[name] = self.constant(argument, form, rounding)
@@ -224,7 +229,7 @@ def _several(op: Op, settles: tuple[Convert | None, ...], types: tuple[Type, ...
 def _settle(kind: Type, rounding: Rounding, exact: bool, fresh: bool = False) -> Convert | None:
     if not isinstance(kind, TensorType) or kind.dtype in LABELS:
         return None
-    return numerics.keep(kind.dtype) if exact else numerics.settle(kind.dtype, rounding, fresh)
+    return numerics.keep(kind.dtype) if exact and not rounding.as_half else numerics.settle(kind.dtype, rounding, fresh)
 
 
 def _settle_input(kind: Type, rounding: Rounding) -> Convert:

@@ -7,7 +7,7 @@ by content: two candidates of one model that store the same bytes share the tens
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -33,6 +33,7 @@ class Constants:
     def __init__(self) -> None:
         self.decoded: dict[Value, Constant] = {}
         self._digests: dict[Constant, bytes] = {}
+        self._exact: set[Constant] = set()  # decoded to values that need no rounding
         self._tensors: dict[tuple[Constant, bool], Tensor] = {}
 
     def resolve(self, argument: Argument) -> Argument:
@@ -56,6 +57,8 @@ class Constants:
             check_shape(op, value.type, array.shape)
             constant = self.decoded[value] = Constant(value.name, value.type, array)
             self._digests[constant] = key
+            if kernel.exact and not any(c.array.dtype == np.float32 for c in inputs.values()):
+                self._exact.add(constant)
             _arrays[key] = array
 
     def _input(self, op: Op, name: str, arguments: tuple[Argument, ...]) -> Constant:
@@ -65,7 +68,7 @@ class Constants:
         return constant
 
     def _digest_of(self, op: Op, inputs: dict[str, Constant]) -> bytes:
-        digest = blake2b(op.type.encode(), digest_size=20)
+        digest = sha256(op.type.encode())
         for name in sorted(inputs):
             digest.update(name.encode() + self.digest(inputs[name]))
         return digest.digest()
@@ -73,7 +76,7 @@ class Constants:
     def digest(self, constant: Constant) -> bytes:
         """Return what identifies a constant's content: type and stored bytes."""
         if constant not in self._digests:
-            digest = blake2b(str(constant.type).encode(), digest_size=20)
+            digest = sha256(str(constant.type).encode())
             text = isinstance(constant.type, ListType) or constant.type == STRING
             digest.update(repr(constant.immediate).encode() if text else constant.stored.data)
             self._digests[constant] = digest.digest()
@@ -81,7 +84,7 @@ class Constants:
 
     def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
         """Return a constant as a settled tensor."""
-        halved = rounding.halves(dtype)
+        halved = rounding.halves(dtype) and not self._is_exact(constant)
         key = (constant, halved)
         if key not in self._tensors:
             self._tensors[key] = self._shared(constant, dtype, rounding, halved)
@@ -90,21 +93,22 @@ class Constants:
     def _shared(self, constant: Constant, dtype: str, rounding: Rounding, halved: bool) -> Tensor:
         array = constant.array
         if array.nbytes < SHARED_BYTES:
-            return _settled(array, dtype, rounding)
+            return self._settled(constant, dtype, rounding)
         digest = self.digest(constant) + str(halved).encode()
         tensor = _tensors.get(digest)
         if tensor is None:
-            tensor = _tensors[digest] = _settled(array, dtype, rounding)
+            tensor = _tensors[digest] = self._settled(constant, dtype, rounding)
         return tensor
 
+    def _is_exact(self, constant: Constant) -> bool:
+        """Say whether the values are float16 already, since they were stored so."""
+        return constant.array.dtype == np.float16 or constant in self._exact
 
-def _settled(array: Array, dtype: str, rounding: Rounding) -> Tensor:
-    tensor = numerics.tensor(array)
-    if array.dtype == np.float16:
-        return tensor  # rounded when it was stored
-    if rounding.as_half and rounding.halves(dtype):
-        return numerics.half_constant(tensor)
-    return numerics.settle(dtype, rounding)(tensor)
+    def _settled(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
+        tensor = numerics.tensor(constant.array)
+        if self._is_exact(constant):
+            return tensor
+        return numerics.settle(dtype, rounding)(tensor)
 
 
 def _decode(op: Op, kernel: Kernel, inputs: dict[str, Constant]) -> tuple[Array, ...]:

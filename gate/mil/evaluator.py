@@ -24,7 +24,7 @@ from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed
 from gate.mil.features import Feature, read_features
 from gate.mil.numerics import Precision, Rounding, array, tensor
 from gate.mil.ops.registry import Context, State
-from gate.mil.program import DAMAGE, Block, Op, Program, load_program
+from gate.mil.program import DAMAGE, Block, Op, Program, load_stages
 
 Observe = Callable[[Op, Mapping[str, Any], tuple[Any, ...]], None]
 Precise = str | Rounding | Callable[[Op], Rounding]
@@ -209,6 +209,11 @@ def _roundings(precision: Precise) -> Roundings:
 
 
 def load(model: Any, *, precision: Precise = "declared", function: str | None = None) -> Evaluator:
-    """Load a path or an `MLModel` for evaluation."""
+    """Load a path or an `MLModel` for evaluation; a pipeline comes as a `Pipeline`."""
     name = function or getattr(model, "function_name", None)
-    return Evaluator(load_program(model), precision, name)
+    description, programs = load_stages(model)
+    if description is None:
+        return Evaluator(programs[0], precision, name)
+    from gate.mil.pipeline import Pipeline
+
+    return Pipeline(description, tuple(Evaluator(program, precision) for program in programs))

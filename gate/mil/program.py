@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -180,13 +180,40 @@ def load_program(model: Any) -> Program:
         raise BadPackage(f"the package contradicts itself ({type(error).__name__}: {error})") from error
 
 
+def load_stages(model: Any) -> tuple[Any | None, tuple[Program, ...]]:
+    """Read a pipeline's description and programs; of any other model no description, and its one program."""
+    try:
+        spec, root, path = _read(model)
+        kind = spec.WhichOneof("Type")
+        if kind not in PIPELINES:
+            return None, (_program(spec, root, path),)
+        return spec.description, tuple(_program(stage, root, path) for stage in PIPELINES[kind](spec))
+    except DAMAGE as error:
+        raise BadPackage(f"the package contradicts itself ({type(error).__name__}: {error})") from error
+
+
+PIPELINES: dict[str, Callable[[Any], Iterable[Any]]] = {
+    "pipeline": lambda spec: spec.pipeline.models,
+    "pipelineClassifier": lambda spec: spec.pipelineClassifier.pipeline.models,
+    "pipelineRegressor": lambda spec: spec.pipelineRegressor.pipeline.models,
+}
+
+
 def _load(model: Any) -> Program:
+    spec, root, path = _read(model)
+    if spec.WhichOneof("Type") in PIPELINES:
+        raise Unsupported("the model is a pipeline, not one program: load() runs it stage by stage")
+    return _program(spec, root, path)
+
+
+def _read(model: Any) -> tuple[Any, Path | None, Path | None]:
+    """Return the message, the folder that its weight files are relative to, and the path if there is one."""
     if hasattr(model, "get_spec"):
         weights = getattr(model, "weights_dir", None)
-        return _program(model.get_spec(), Path(weights).parent if weights else None, None)
+        return model.get_spec(), Path(weights).parent if weights else None, None
     path = Path(model)
     spec_path = _spec_path(path)
-    return _program(_parse(spec_path), spec_path.parent, path)
+    return _parse(spec_path), spec_path.parent, path
 
 
 def _spec_path(path: Path) -> Path:

@@ -12,8 +12,8 @@ from gate import data
 from gate.checks import accuracy
 from gate.config import AccuracyBudget, MetricChoice
 from gate.errors import ConfigError, UsageError
-from gate.evidence import Evidence, Stop, batched, recorded
-from gate.metrics import load
+from gate.evidence import Evidence, Stop, recorded
+from gate.metrics import batched, load
 from gate.report import Bound, Outcome, Severity, Unit
 
 ACCURACY = load(MetricChoice(name="accuracy"))
@@ -406,14 +406,14 @@ def test_without_a_metric_each_output_must_agree(tmp_path, scale, outcome, findi
     evidence = accuracy.measure(candidate, {"source": original}, items, load(None), None)
     result = only(accuracy.judge(evidence, None))
     assert (result.outcome, len(result.findings)) == (outcome, findings)
-    assert result.measurements[0].name == "agreement of b"
+    assert result.measurements[0].name == "distance:b"
     assert result.measurements[0].value == pytest.approx(scale - 1, rel=1e-5)
 
 
 def test_an_output_that_is_not_finite_does_not_agree(tmp_path):
     items = dataset(tmp_path, 20, labels=False)
     evidence = accuracy.measure(
-        lambda batch: {"a": batch.inputs["x"] * np.inf},
+        lambda batch: {"a": np.full_like(batch.inputs["x"], np.nan)},
         {"source": lambda batch: {"a": batch.inputs["x"]}},
         items,
         load(None),

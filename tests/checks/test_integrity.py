@@ -8,13 +8,14 @@ import coremltools as ct
 import coremltools.optimize.coreml as cto
 import numpy as np
 import pytest
+import torch
 
 from gate.checks.integrity import Facts, WeightFacts, judge, measure
 from gate.compress import Compressed, Skip, Workers, compress
 from gate.compress.invariants import Bound
 from gate.policy import Policy, Target, load
 from gate.report import Outcome, Severity
-from tests.compress.packages import convert, head, net, plain_coremltools, policy
+from tests.compress.packages import Recurrent, convert, head, net, plain_coremltools, policy
 
 PRUNE = {"prune": {"sparsity": "50 %"}}
 SCALED = {"palettize": {"bits": 4, "granularity": "per_grouped_channel", "group_size": 16, "per_channel_scale": True}}
@@ -74,6 +75,16 @@ def test_what_further_settings_make_holds(steps, apply, before):
     assert result.outcome is Outcome.PASS, result.findings
 
 
+@pytest.mark.parametrize("name", ["int8", "int8-per-tensor", "palette-6bit", "prune-50"])
+def test_the_forms_before_ios18_hold(name, workers, tmp_path):
+    package = convert(net(), (1, 4, 8, 8), "iOS16", tmp_path / "net.mlpackage")
+    recipe = load(name, Path())
+    compressed = compress(package, recipe, tmp_path / "out.mlpackage", target=Target.IOS16, workers=workers)
+    result = judge(measure(package, compressed.path, compressed))
+    assert result.outcome is Outcome.PASS, result.findings
+    assert result.measurements[1].value == 6
+
+
 def test_bits_and_zeros_are_counted(apply, before):
     compressed = apply(policy(PRUNE, {"palettize": {"bits": 4}}))
     figures = {m.name: m.value for m in judge(measure(before, compressed.path, compressed)).measurements}
@@ -128,6 +139,22 @@ def test_a_pruning_that_prunes_nothing_fails(apply, before):
     assert result.outcome is Outcome.FAIL
     assert "values that are zero: 0, promised at least" in result.message
     assert {finding.rule for finding in result.findings} >= {"integrity.promise", "integrity.nothing"}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_offset_that_overflowed_in_float16_is_caught(workers, tmp_path):
+    """coremltools computes the offset in float16: from a range of about 500 on it is infinite, and the weight is destroyed."""
+    model = torch.nn.Linear(64, 32)
+    with torch.no_grad():
+        model.weight *= 10_000
+    package = convert(model, (1, 64), "iOS16", tmp_path / "large.mlpackage")
+    recipe = policy({"quantize": {"dtype": "int8", "mode": "linear"}}, target=Target.IOS16)
+    compressed = compress(package, recipe, tmp_path / "out.mlpackage", target=Target.IOS16, workers=workers)
+    assert judge(measure(package, compressed.path, compressed)).outcome is Outcome.PASS
+    theirs = plain_coremltools(package, recipe, tmp_path / "theirs.mlpackage")
+    result = judge(measure(package, theirs, compressed))
+    assert result.outcome is Outcome.FAIL
+    assert "largest error, in half scales and rounding" in result.message
 
 
 @pytest.mark.parametrize("kind", ["int8", "palette-4bit", "prune-50"])
@@ -197,6 +224,15 @@ def facts(**changes) -> Facts:
 )
 def test_a_bound_is_kept_up_to_its_limit(bound, outcome):
     assert judge(facts(bounds=(bound,))).outcome is outcome
+
+
+def test_equal_weights_that_a_tool_merged_are_found(workers, tmp_path):
+    """coremltools stores the two zero states of an LSTM once when it rewrites a program."""
+    lstm = convert(Recurrent(torch.nn.LSTM), (3, 1, 16), "iOS18", tmp_path / "lstm.mlpackage")
+    recipe = policy({"palettize": {"bits": 4}})
+    compressed = compress(lstm, recipe, tmp_path / "out.mlpackage", target=Target.IOS18, workers=workers)
+    theirs = plain_coremltools(lstm, recipe, tmp_path / "theirs.mlpackage")
+    assert judge(measure(lstm, theirs, compressed)).outcome is Outcome.PASS
 
 
 def test_a_lost_weight_fails():

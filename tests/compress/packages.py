@@ -47,6 +47,17 @@ class Head(nn.Module):
         return self.fc(x)
 
 
+class Recurrent(nn.Module):
+    """A recurrent layer, which becomes one op or a loop with a block of its own."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.layer = kind(16, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
 def convert(model: nn.Module, shape: tuple[int, ...], target: str, path: Path, *, float16: bool = True) -> Path:
     """Trace and convert a model; the package holds random weights of a fixed seed."""
     traced = torch.jit.trace(model.eval(), torch.rand(shape))
@@ -70,8 +81,8 @@ def head() -> Head:
 
 
 def by_reader(path: Path) -> dict[tuple[str, str], Weight]:
-    """The weights of a package by the op and parameter that reads them."""
-    return {weight.consumers[0][1:]: weight for weight in weights(load_program(path))}
+    """The weights of a package by each op and parameter that reads them."""
+    return {reader[1:]: weight for weight in weights(load_program(path)) for reader in weight.consumers}
 
 
 def plain_coremltools(package: Path, policy: Policy, out: Path) -> Path:

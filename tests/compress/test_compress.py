@@ -144,7 +144,8 @@ def test_an_override_changes_a_field_for_some_ops(packages, workers, tmp_path):
     found = promised(recipe, packages["iOS18"], workers, tmp_path)
     assert found["linear"].applied[0].bits == 8
     assert found["conv_transpose"].applied[0].bits == 2
-    bits = {weight.consumers[0][0]: weight.bits for weight in by_reader(tmp_path / "out.mlpackage").values()}
+    found = by_reader(tmp_path / "out.mlpackage").values()
+    bits = {weight.consumers[0][0]: weight.bits for weight in found if weight.forms}
     assert bits["linear"] == 8
     assert bits["conv_transpose"] == 2
 
@@ -183,13 +184,28 @@ def test_steps_that_have_no_common_form_are_refused(packages, tmp_path):
         compress(packages["iOS18"], recipe, tmp_path / "out.mlpackage", target=Target.IOS18)
 
 
+def test_what_is_no_ml_program_is_refused(tmp_path):
+    linear = torch.jit.trace(torch.nn.Linear(4, 4), torch.rand(1, 4))
+    model = ct.convert(linear, inputs=[ct.TensorType(shape=(1, 4))], convert_to="neuralnetwork")
+    model.save(str(tmp_path / "old.mlmodel"))
+    with pytest.raises(
+        PolicyError, match=r"old\.mlmodel: policy mine compresses \.mlpackage folders, found a single file"
+    ):
+        compress(tmp_path / "old.mlmodel", PALETTE, tmp_path / "out.mlpackage", target=Target.IOS18)
+    model.save(str(tmp_path / "old.mlpackage"))
+    with pytest.raises(
+        PolicyError, match=r"old\.mlpackage: policy mine cannot compress it: the model is a neuralNetwork"
+    ):
+        compress(tmp_path / "old.mlpackage", PALETTE, tmp_path / "out.mlpackage", target=Target.IOS18)
+
+
 def test_an_older_program_is_raised_to_what_the_policy_needs(packages, workers, tmp_path):
     recipe = policy({"quantize": {"dtype": "int4"}})
     made = compress(packages["iOS16"], recipe, tmp_path / "out.mlpackage", target=Target.IOS18, workers=workers)
     assert {weight.bits for weight in by_reader(made.path).values() if weight.forms} == {4}
 
 
-def test_a_worker_that_ends_is_a_toolchain_error(packages, tmp_path):
+def test_a_weight_that_cannot_be_read_is_a_toolchain_error(packages, tmp_path):
     missing = Task(tmp_path / "no.bin", 64, "float16", (4, 4), (PALETTE.steps[0].action,), axes=None)
     with Workers(1) as pool, pytest.raises(ToolchainError, match=r"weight w: compression failed"):
         pool.run([Job("w", replace(missing, axes=_axes()), tmp_path / "entry")])
@@ -199,6 +215,17 @@ def _axes():
     from gate.compress.encode import Axes
 
     return Axes(1, 0)
+
+
+def test_a_worker_that_is_killed_is_a_toolchain_error(packages, tmp_path):
+    task = Task(packages["iOS18"], 64, "float16", (4, 4), (PALETTE.steps[0].action,), _axes())
+    with Workers(1) as pool:
+        pool._start()
+        pool._started[0].kill()
+        with pytest.raises(
+            ToolchainError, match=r"w: compression failed: its process ended with code -9; too little mem"
+        ):
+            pool.run([Job("w", task, tmp_path / "entry")])
 
 
 def test_a_worker_never_loads_torch():

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pytest plugin: let coremltools' tests take this machine for a Mac whose Core ML is `gate.mil`, and record what happens.
+"""A pytest plugin: run the tests of a plan as if on a Mac (`mac.py`), and record what happens.
 
-Only `_MLModelProxy` is replaced, through which `MLModel.predict` and `make_state` reach Apple's framework; coremltools' own
-checks before it stay. What a test asks of the framework beside that (compiled models, compute plans, benchmarks) is absent. Each test gets its own seed, so that a result does not depend on which
-tests ran before it.
+Each test gets its own seed, so that its result does not depend on which tests ran before it.
 """
 
 from __future__ import annotations
@@ -19,39 +17,32 @@ import tempfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gate import mil
+from tests.conformance.mac import (
+    Observed,
+    Witness,
+    declare_torchvision_operators,
+    install_framework,
+    pretend_macos,
+)
 from tests.conformance.results import Outcome, Result
-from tests.conformance.suite import MACOS_VERSION
 
 SECONDS_PER_TEST = 300
 FLOAT16_TOLERANCE = 5e-3  # ten times tighter than coremltools' own in float16 runs
+STEPS = {"rtol": FLOAT16_TOLERANCE, "atol": FLOAT16_TOLERANCE}
 ADDRESS = re.compile(r"0x[0-9a-f]+|id='[0-9]{9,}'")
 
 
-@dataclass
-class Observed:
-    """What one test did with `MLModel`."""
-
-    reached: int = 0
-    formats: set[str] = field(default_factory=set)
-    ops: set[str] = field(default_factory=set)
-    float16: bool = False
-    beyond_float16: bool = False
-
-
-class Recorder:
+class Recorder(Witness):
     """Select the tests of a plan, run each reproducibly, and append one line per test to the results."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
+        super().__init__()
         self.plan = plan
-        self.observed = Observed()
         self.reached_total = 0
         self.ids: dict[str, str] = {}  # pytest's id to ours
 
@@ -177,76 +168,7 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-# --- the Mac that this machine is taken for
-
-
-def install_framework(recorder: Recorder) -> None:
-    """Give coremltools our `_MLModelProxy`, the one class of Apple's that `MLModel` predicts with."""
-    import coremltools
-
-    class Proxy(Framework):
-        def __init__(self, path: str, compute_units: str, function: str, hints: object, asset: object) -> None:
-            super().__init__(Path(path), function or None, recorder)
-
-    coremltools.models.model._MLModelProxy = Proxy
-
-
-class Framework:
-    """What Core ML does for an `MLModel`, as far as `gate.mil` does it too."""
-
-    def __init__(self, path: Path, function: str | None, recorder: Recorder) -> None:
-        self.path = path
-        self.function = function
-        self.recorder = recorder
-
-    @staticmethod
-    def maximum_supported_specification_version() -> int:
-        import coremltools
-
-        return int(coremltools._SPECIFICATION_VERSION_IOS_18)
-
-    @cached_property
-    def evaluator(self) -> Any:
-        return mil.load(self.path, precision="declared", function=self.function)
-
-    @cached_property
-    def format(self) -> str:
-        """Name the model's format. coremltools removes the file of a neural network once it is handed over."""
-        from coremltools.models.utils import load_spec
-
-        return format_of(load_spec(str(self.path))) if self.path.exists() else "neuralNetwork"
-
-    def predict(self, data: Any, state: Any) -> Any:
-        observed = self.recorder.observed
-        observed.reached += 1
-        observed.formats.add(self.format)
-        with framework_errors():
-            function = self.evaluator.function
-            observed.ops.update(op.type for op in function.body.walk())
-            observed.float16 |= declares_float16(function)
-            return self.evaluator.predict(data, state)
-
-    def batchPredict(self, data: list[Any]) -> Any:
-        return self.predict(data, None)
-
-    def get_compiled_model_path(self) -> str:
-        raise NotImplementedError("only Apple's framework compiles models")
-
-    def newState(self) -> Any:
-        with framework_errors():
-            return self.evaluator.make_state()
-
-
-@contextmanager
-def framework_errors() -> Iterator[None]:
-    """Raise what Core ML raises."""
-    try:
-        yield
-    except mil.MilError as error:
-        raise RuntimeError(f"Unable to compute the prediction using ML Program. {error}") from error
-
-
-def notice_float16_at_float32_tolerance(recorder: Recorder) -> None:
+def notice_float16_at_float32_tolerance(witness: Witness) -> None:
     """Mark a test that fails only because it measures float16 by the tolerance of float32.
 
     coremltools loosens its tolerances 100 times and more in float16 runs. In float32 runs some tests declare float16
@@ -261,67 +183,11 @@ def notice_float16_at_float32_tolerance(recorder: Recorder) -> None:
         try:
             original(actual, desired, rtol, atol, **options)
         except AssertionError:
-            steps = {"rtol": FLOAT16_TOLERANCE, "atol": FLOAT16_TOLERANCE}
-            if recorder.observed.float16 and atol < FLOAT16_TOLERANCE:
-                recorder.observed.beyond_float16 |= np.shape(actual) == np.shape(desired) and np.allclose(
-                    actual, desired, **steps, equal_nan=True
-                )
+            strict = witness.observed.float16 and atol < FLOAT16_TOLERANCE and np.shape(actual) == np.shape(desired)
+            witness.observed.beyond_float16 = bool(strict and np.allclose(actual, desired, **STEPS, equal_nan=True))
             raise
 
     np.testing.assert_allclose = assert_allclose
-
-
-def declares_float16(function: Any) -> bool:
-    outputs = (value.type for op in function.body.walk() for value in op.outputs)
-    return any(
-        getattr(kind, "dtype", None) == "float16" for kind in (*outputs, *(value.type for value in function.inputs))
-    )
-
-
-def format_of(spec: Any) -> str:
-    """Name a model's format; a pipeline is an ML program when all its stages are."""
-    kind = spec.WhichOneof("Type")
-    pipelines = {"pipeline": "pipeline", "pipelineClassifier": "pipelineClassifier.pipeline"}
-    if kind not in pipelines:
-        return str(kind)
-    stages = spec
-    for name in pipelines[kind].split("."):
-        stages = getattr(stages, name)
-    formats = {format_of(stage) for stage in stages.models}
-    return "mlProgram" if formats == {"mlProgram"} else "pipeline of " + ", ".join(sorted(formats))
-
-
-def pretend_macos() -> None:
-    """Answer coremltools' questions about the platform, in each module that has copied the functions."""
-    import coremltools
-    import coremltools._deps
-
-    coremltools._deps._IS_MACOS = True
-    for name, module in list(sys.modules.items()):
-        if name.startswith("coremltools") and hasattr(module, "_is_macos"):
-            module._is_macos = lambda: True
-        if name.startswith("coremltools") and hasattr(module, "_macos_version"):
-            module._macos_version = lambda: MACOS_VERSION
-
-
-def declare_torchvision_operators() -> None:
-    """Let torchvision's Python models import where its compiled operators don't load (PyPI's build beside a CPU torch)."""
-    import torch
-
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        return
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        KEPT_LIBRARIES.append(library)
-
-
-KEPT_LIBRARIES: list[Any] = []  # torch forgets the operators of a library that is collected
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -335,18 +201,8 @@ def pytest_load_initial_conftests() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     recorder = Recorder(json.loads(Path(config.getoption("--conformance-plan")).read_text()))
-    quiet()
     pretend_macos()
     if "list_to" not in recorder.plan:
         install_framework(recorder)
         notice_float16_at_float32_tolerance(recorder)
     config.pluginmanager.register(recorder)
-
-
-def quiet() -> None:
-    """Silence coremltools' progress bars and warnings: they cost more than many of the tests."""
-    import logging
-
-    import coremltools
-
-    coremltools._logger.setLevel(logging.ERROR)

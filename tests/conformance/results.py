@@ -67,30 +67,42 @@ def read(path: Path) -> dict[str, Result]:
 
 
 def summarize(results: Iterable[Result]) -> dict[str, Any]:
-    """Add up results per group, and list the failures that count."""
+    """Add up results per group; list the failures that count, and per function what float16 can't meet."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
-    failures: list[dict[str, str | None]] = []
+    half: Counter[str] = Counter()
+    failures = []
     for result in results:
-        counts = groups[group_of(result.id)]
-        counts["ran"] += 1
-        counts[f"without_predict_{result.outcome}"] += not result.reached
-        counts["other_format"] += bool(result.reached and result.formats != ["mlProgram"])
-        counts["beyond_float16"] += result.beyond_float16
-        counts["skipped_or_expected_to_fail"] += (
-            result.outcome in (Outcome.SKIPPED, Outcome.XFAILED) and result.reached > 0
-        )
-        counts["reached"] += result.counts
-        counts["passed"] += result.counts and result.outcome is Outcome.PASSED
+        groups[group_of(result.id)] += tally(result)
+        if result.beyond_float16:
+            half[result.id.partition("[")[0]] += 1
         if result.counts and result.outcome is not Outcome.PASSED:
-            failures.append(
-                {"id": result.id, "outcome": str(result.outcome), "reason": result.reason, "why": why(result.id)}
-            )
-    totals = sum(groups.values(), Counter())
+            failures.append(result)
     return {
-        "totals": with_share(totals),
+        "totals": with_share(sum(groups.values(), Counter())),
         "groups": {name: with_share(groups[name]) for name in sorted(groups)},
-        "failures": sorted(failures, key=lambda failure: str(failure["id"])),
+        "beyond_float16": dict(sorted(half.items())),
+        "failures": [explained(result) for result in sorted(failures, key=lambda r: r.id)],
     }
+
+
+def tally(result: Result) -> Counter[str]:
+    """Count one test under each heading that it belongs to."""
+    expected = result.outcome in (Outcome.SKIPPED, Outcome.XFAILED)
+    return Counter(
+        {
+            "ran": 1,
+            "reached": int(result.counts),
+            "passed": int(result.counts and result.outcome is Outcome.PASSED),
+            f"without_predict_{result.outcome}": int(not result.reached),
+            "other_format": int(result.reached > 0 and result.formats != ["mlProgram"]),
+            "beyond_float16": int(result.beyond_float16),
+            "skipped_or_expected_to_fail": int(expected and result.reached > 0),
+        }
+    )
+
+
+def explained(result: Result) -> dict[str, str | None]:
+    return {"id": result.id, "outcome": str(result.outcome), "reason": result.reason, "why": why(result.id)}
 
 
 def with_share(counts: Counter[str]) -> dict[str, Any]:

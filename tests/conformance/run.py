@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run coremltools' own tests against `gate.mil`.
 
-    python -m tests.conformance.run --shard 1/8 --resume build/conformance
+    python -m tests.conformance.run --shard 1/8 --resume out/conformance
     python -m tests.conformance.run --sample 400 --seed 7
     python -m tests.conformance.run --each 2 --only test_recurrent
-    python -m tests.conformance.run --summary tests/conformance/summary.json --resume build/conformance
+    python -m tests.conformance.run --report --resume out/conformance --summary tests/conformance/summary.json
 
 The tests run in a child process, which is replaced when it crashes, hangs or has grown old; one line per test goes to
 `results.jsonl` in the folder of `--resume`, and a test that has its line is not run again.
@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Folder((options.resume or Path(scratch)).resolve())
         folder.path.mkdir(parents=True, exist_ok=True)
         wanted = select(all_ids(folder), options)
-        run(folder, wanted, options.sample)
+        if not options.report:
+            run(folder, wanted, options.sample)
         done = read(folder.results)
         summary = {**describe(len(wanted)), **summarize(done[i] for i in wanted if i in done)}
     if options.summary:
@@ -92,6 +93,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7, help="of the sample, of --each")
     parser.add_argument("--only", default="", metavar="TEXT", help="tests whose id contains this")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the summary as JSON")
+    parser.add_argument("--report", action="store_true", help="run nothing; sum up what --resume holds")
     return parser.parse_args(arguments)
 
 

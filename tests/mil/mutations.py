@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SECONDS = 20
+SECONDS = 60  # for one package; a busy machine is slow, a hang is longer
 ADDRESS_SPACE = 12 * 2**30  # torch alone reserves several
 MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"
 Mutation = Callable[[Path, random.Random], None]
@@ -209,6 +209,7 @@ def attempt(package: Path, seed: int) -> tuple[str, str]:
 def main() -> None:
     package, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     warnings.simplefilter("ignore")
+    attempt(package, 0)  # the imports take their time once
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     for seed in range(first, last):
         signal.alarm(SECONDS)

@@ -56,6 +56,16 @@ def running(x: Any) -> Any:
     return mb.list_gather(ls=ls, indices=mb.range_1d(start=0, end=mb.list_length(ls=ls), step=1))
 
 
+def written(*shape: Any) -> Any:
+    """Write behind the end of a list whose elements have a shape of several sizes, or of unknown ones."""
+
+    def build(x: Any) -> Any:
+        ls = mb.list_write(ls=mb.make_list(init_length=1, elem_shape=shape), index=1, value=x)
+        return mb.list_read(ls=ls, index=1)
+
+    return build
+
+
 def scattered(x: Any) -> Any:
     ls = mb.make_list(init_length=2, elem_shape=(1,))
     ls = mb.list_scatter(ls=ls, indices=[3, 0], value=mb.stack(values=(x, mb.add(x=x, y=1.0)), axis=0))
@@ -78,6 +88,8 @@ PROGRAMS = [
         {"x": [3.0]},
         [[3.0], [6.0], [12.0]],
     ),
+    Small("rank-2", ("make_list",), written(1, 2), {"x": [[3.0, 4.0]]}, [[3.0, 4.0]]),
+    Small("unknown-size", ("make_list",), written("rows", 2), {"x": [[3.0, 4.0]]}, [[3.0, 4.0]]),
     Small("scatter", ("list_scatter", "list_read"), scattered, {"x": [5.0]}, ([6.0], [0.0], [0.0], [5.0])),
     Small("select", ("select",), chosen, {"x": [1.0, 3.0]}, [-1.0, 3.0]),
     Small("bernoulli", ("random_bernoulli",), lambda x: mb.random_bernoulli(shape=[2], prob=1.0), {"x": [0.0]}, [1, 1]),

@@ -50,3 +50,19 @@ def test_a_fresh_kernel_returns_new_memory(row: Row) -> None:
         assert not given & {x.untyped_storage().data_ptr() for x in results}
 
     run_op(row.op, row.inputs, (tensor(row.expected),), row.dtype, row.opset, observe=observe)
+
+
+@pytest.mark.parametrize(("window", "stride", "pad"), [(2, 2, 0), (3, 2, 1), (5, 1, 2), (3, 3, 0)])
+def test_a_large_max_pool_equals_torch(window: int, stride: int, pad: int) -> None:
+    """Large ones are computed from slices, which the small rows of the table never reach."""
+    x = torch.randn(1, 8, 61, 64, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.max_pool2d(x, window, stride, pad)
+    inputs = {
+        "x": x.numpy(),
+        "kernel_sizes": [window] * 2,
+        "strides": [stride] * 2,
+        "pad_type": "custom",
+        "pad": [pad] * 4,
+    }
+    (result,) = run_op("max_pool", inputs, (wanted,))
+    assert torch.equal(result, wanted)

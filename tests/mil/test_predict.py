@@ -320,3 +320,22 @@ def test_functions_are_chosen_by_name() -> None:
     assert load_program(fixed()).default_function == "main"
     with pytest.raises(MilError, match="no function 'other'; the program has main"):
         gate.mil.load(fixed(), function="other")
+
+
+def test_a_pipeline_runs_its_stages_in_order(tmp_path: Any) -> None:
+    """Each stage computes 2x + 1 (see `affine`), and the second reads the first one's output."""
+    first, second = affine((1, 3, 4, 4)), affine((1, 3, 4, 4))
+    output = first.get_spec().description.output[0].name
+    renamed = second.get_spec()
+    ct.utils.rename_feature(renamed, output, "z")
+    ct.utils.rename_feature(renamed, "x", output)
+    pipeline = ct.utils.make_pipeline(first, ct.models.MLModel(renamed, weights_dir=second.weights_dir))
+    pipeline.save(str(tmp_path / "p.mlpackage"))
+    x = np.ones((1, 3, 4, 4), np.float32)
+    once = gate.mil.load(first).predict({"x": x})[output]
+    for evaluator in (gate.mil.load(pipeline), gate.mil.load(tmp_path / "p.mlpackage")):
+        assert [f.name for f in evaluator.inputs] == ["x"]
+        (wanted,) = gate.mil.load(first).predict({"x": once}).values()
+        np.testing.assert_array_equal(evaluator.predict({"x": x})["z"], wanted)
+        with pytest.raises(BadInput, match="no input is called 'q'; the pipeline takes x"):
+            evaluator.predict({"q": x})

@@ -97,7 +97,7 @@ def softsign(x: Tensor) -> Tensor:
     return x / (1 + x.abs())
 
 
-@kernel(fresh=True)
+@kernel(exact=True)
 def thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x ≥ alpha, else 0."""
     return F.threshold(x, float(np.nextafter(np.float32(alpha), np.float32("-inf"))), 0.0)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gate.mil.blob import Array, packed_bytes, unpack
+from gate.mil.blob import BITS, Array, packed_bytes, unpack
 from gate.mil.ops.registry import Ints, kernel
 
 INDEX_TYPES = {2: "uint1", 4: "uint2", 8: "uint3", 16: "uint4", 64: "uint6", 256: "uint8"}
@@ -47,7 +47,7 @@ def constexpr_cast(source_val: Array, output_dtype: str) -> Array:
     return source_val.astype({"fp32": np.float32, "fp16": np.float16}[output_dtype])
 
 
-@kernel()
+@kernel(exact=True)
 def constexpr_lut_to_dense(indices: Array, lut: Array, shape: Ints) -> Array:
     """Look up packed indices in one table."""
     if lut.size not in INDEX_TYPES:
@@ -55,10 +55,25 @@ def constexpr_lut_to_dense(indices: Array, lut: Array, shape: Ints) -> Array:
     dtype, count = INDEX_TYPES[lut.size], int(np.prod(shape))
     if indices.size < packed_bytes(dtype, count):
         raise ValueError(f"{indices.size} bytes of indices, {shape} needs {packed_bytes(dtype, count)}")
-    return lut.reshape(-1).take(unpack(indices.reshape(-1), dtype, count)).reshape(shape)
+    return _looked_up(indices.reshape(-1), _wide(lut.reshape(-1)), BITS[dtype], count).reshape(shape)
 
 
-@kernel("constexpr_lut_to_dense", since="CoreML8")
+def _looked_up(packed: Array, lut: Array, bits: int, count: int) -> Array:
+    """Look up packed indices, all of a byte in one step where they fill it."""
+    if bits not in (2, 4) or lut.itemsize != 4:
+        return lut.take(unpack(packed, f"uint{bits}", count))
+    per_byte = 8 // bits
+    rows = lut.take(unpack(np.arange(256, dtype=np.uint8), f"uint{bits}", 256 * per_byte)).reshape(256, per_byte)
+    wide = rows.view({2: np.float64, 4: np.complex128}[per_byte]).reshape(256)
+    return wide[packed].view(lut.dtype)[:count]  # indexing is twice as fast as take here
+
+
+def _wide(lut: Array) -> Array:
+    """Return a table of floats as float32, which is what kernels read."""
+    return lut.astype(np.float32) if lut.dtype.kind == "f" else lut
+
+
+@kernel("constexpr_lut_to_dense", exact=True, since="CoreML8")
 def constexpr_lut_to_dense_grouped(indices: Array, lut: Array, vector_axis: int | None = None) -> Array:
     """Look up in the table of each element's block; `lut (*blocks, entries, vector)`."""
     *groups, entries, size = lut.shape
@@ -67,6 +82,7 @@ def constexpr_lut_to_dense_grouped(indices: Array, lut: Array, vector_axis: int 
     if indices.size and int(indices.max()) >= entries:
         raise ValueError(f"index {int(indices.max())} in a table of {entries} entries")
     places = indices if len(offsets) == 1 else indices.reshape(_blocks(indices.shape, groups)) + offsets.reshape(spread)
+    lut = _wide(lut)
     if size == 1:
         return lut.reshape(-1).take(places).reshape(indices.shape)
     if vector_axis is None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gate.mil.ops.registry import Context, Ints, Result, TensorList, Tensors, kernel
+from gate.mil.ops.registry import Context, Ints, Result, Strings, TensorList, Tensors, kernel
 from gate.mil.program import ListType, TensorType
 
 # A loop that runs longer is taken for one that never ends. 448 is what a speech decoder needs.
@@ -35,9 +35,9 @@ def while_loop(loop_vars: Tensors, context: Context) -> Result:
 
 @kernel(batch=False)
 def make_list(
-    context: Context, elem_shape: Ints, init_length: int = 1, dynamic_length: bool = True, dtype: str = "fp32"
+    context: Context, elem_shape: Strings, init_length: int = 1, dynamic_length: bool = True, dtype: str = "fp32"
 ) -> TensorList:
-    """Make a list of zeros; their shape and dtype stand in the declared type of the result."""
+    """Make a list of zeros, of the shape in the declared type of the result; `elem_shape` names unknown sizes."""
     (kind,) = context.outputs
     assert isinstance(kind, ListType)
     assert isinstance(kind.element, TensorType)

@@ -39,7 +39,7 @@ def ceil(x: Tensor) -> Tensor:
     return torch.ceil(x)
 
 
-@kernel()
+@kernel(exact=True)
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
     """Bound by `alpha` below and `beta` above."""
     return torch.clamp(x, alpha, beta)
@@ -139,7 +139,7 @@ def tanh(x: Tensor) -> Tensor:
     return torch.tanh(x)
 
 
-@kernel()
+@kernel(exact=True)
 def threshold(x: Tensor, alpha: float) -> Tensor:
     """max(x, alpha)."""
     return torch.clamp(x, min=alpha)

@@ -16,7 +16,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not x.is_floating_point():
         product = torch.matmul(x.double(), weight.double().T)  # integers up to 2⁵³ are exact
         return _integer(product if bias is None else product + bias)
-    return F.linear(x, weight, bias)
+    # From iOS17 on integers may meet floats; what has x's dtype already is not copied.
+    return F.linear(x, weight.to(x.dtype), bias if bias is None else bias.to(x.dtype))
 
 
 @kernel()
@@ -24,9 +25,9 @@ def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = 
     """Batched product; a vector counts as a row on the left and as a column on the right."""
     x = x.transpose(-1, -2) if transpose_x and x.dim() > 1 else x
     y = y.transpose(-1, -2) if transpose_y and y.dim() > 1 else y
-    if not x.is_floating_point():
+    if not x.is_floating_point() and not y.is_floating_point():
         return _integer(torch.matmul(x.double(), y.double()))
-    return torch.matmul(x, y)
+    return torch.matmul(x.float(), y.float())
 
 
 @kernel()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which op of a float32 program looks like the converter's own wrong code?
+
+coremltools 9.0 has bugs that leave a pattern in the program. They are looked for once `fidelity` has failed, to name the op; a pattern
+alone proves nothing, since the same ops may be what the author wrote. Each is mended on coremltools' main.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gate.mil.program import Constant, Function, Op, load_program
+from gate.report import Finding, Severity
+
+INT32_ENDS = (2**31 - 1, -(2**31) + 1, -(2**31))
+ARITHMETIC = frozenset({"add", "sub", "mul", "mod", "floor_div", "real_div", "pow", "maximum", "minimum"})
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A trace that one bug leaves."""
+
+    rule: str
+    says: str
+    advice: str
+    evidence: str
+    fits: Callable[[Op, Mapping[str, Op]], bool]
+
+
+def suspects(package: Path, layers: Mapping[str, str], lines: Mapping[str, str]) -> Iterator[Finding]:
+    """Name the ops that fit a known pattern."""
+    function = load_program(package).function()
+    makers = _makers(function)
+    for op in function.body.walk():
+        for pattern in PATTERNS:
+            if op.outputs and pattern.fits(op, makers):
+                name = op.outputs[0].name
+                yield Finding(
+                    rule=pattern.rule,
+                    severity=Severity.WARNING,
+                    op=f"{op.type} {name}",
+                    layer=layers.get(name),
+                    source=lines.get(name),
+                    message=pattern.says,
+                    advice=pattern.advice,
+                    evidence=pattern.evidence,
+                )
+
+
+def _makers(function: Function) -> dict[str, Op]:
+    return {value.name: op for op in function.body.walk() for value in op.outputs}
+
+
+def _constants(op: Op) -> Iterator[Any]:
+    for arguments in op.inputs.values():
+        for argument in arguments:
+            if isinstance(argument, Constant) and argument.array.dtype.kind in "iuf":
+                yield argument.array
+
+
+def _made_by(op: Op, makers: Mapping[str, Op]) -> list[Op]:
+    names = [a.name for arguments in op.inputs.values() for a in arguments if not isinstance(a, Constant)]
+    return [makers[name] for name in names if name in makers]
+
+
+def _saturated(op: Op, makers: Mapping[str, Op]) -> bool:
+    return op.type in ARITHMETIC and any(
+        a.dtype.kind == "i" and bool(np.isin(a, INT32_ENDS).any()) for a in _constants(op)
+    )
+
+
+def _inflated_inverse(op: Op, makers: Mapping[str, Op]) -> bool:
+    epsilons = [a.array for a in op.inputs.get("epsilon", ()) if isinstance(a, Constant)]
+    return op.type == "inverse" and any(float(e) >= 1e-6 for e in epsilons)
+
+
+def _arctangent(op: Op, makers: Mapping[str, Op]) -> bool:
+    return op.type == "atan" and any(maker.type == "real_div" for maker in _made_by(op, makers))
+
+
+def _inflated_norm(op: Op, makers: Mapping[str, Op]) -> bool:
+    """real_div by a product with max|x|: the lowering of rms_norm."""
+    divisors = [m for m in _made_by(op, makers) if op.type == "real_div" and m.type == "mul"]
+    return any(part.type == "reduce_max" for m in divisors for part in _made_by(m, makers))
+
+
+COREMLTOOLS = "https://github.com/apple/coremltools"
+PATTERNS = (
+    Pattern(
+        "fidelity.saturated_integer",
+        "A constant is the largest 32-bit integer: a 64-bit constant was cut down to it without a word.",
+        "do 64-bit hashing outside the model",
+        f"{COREMLTOOLS}/issues/2193",
+        _saturated,
+    ),
+    Pattern(
+        "fidelity.inverse",
+        "1/x is computed as 1/(x + 1e-4), which is wrong near zero.",
+        "write torch.ones_like(x) / x, or use a newer coremltools",
+        f"{COREMLTOOLS}/pull/2773",
+        _inflated_inverse,
+    ),
+    Pattern(
+        "fidelity.atan2",
+        "atan2 is computed by quadrants, and wrong where y is 0 and x is negative.",
+        "write the angle with your own formula, or use a newer coremltools",
+        f"{COREMLTOOLS}/pull/2769",
+        _arctangent,
+    ),
+    Pattern(
+        "fidelity.rms_norm",
+        "rms_norm multiplies its epsilon by max|x|², and gives NaN for rows of zeros.",
+        "write the norm by hand: x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps)",
+        f"{COREMLTOOLS}/issues/2821",
+        _inflated_norm,
+    ),
+)

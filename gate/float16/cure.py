@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is the least that has to stay in float32?
+
+A set of ops is tried on the float32 program (everything in half but the set), which costs one evaluation; the best is then really converted
+and judged like any package. Sets are tried by size, so that the first that passes is minimal; where there are many candidates, the set
+grows by rank and is then thinned. Ops are named as a team can name them and as they survive the next conversion: `encoder.norm/softmax`, or
+`encoder.norm/softmax:2` where only the second of several has to stay.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+from pathlib import Path
+
+from gate.float16.blame import Blame
+from gate.float16.investigate import Models, origin
+from gate.float16.trials import Place, Trials
+from gate.mil.program import TensorType, load_program
+
+EXHAUSTIVE = 12  # candidates up to which every set may be tried: 4,095
+MOST_CANDIDATES = 24
+ATTEMPTS = 4  # conversions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A set that should do, from trials."""
+
+    places: tuple[Place, ...]
+    patterns: tuple[str, ...]
+    minimal: bool  # every smaller set was tried
+
+
+@dataclass(frozen=True)
+class Cure:
+    """A set that does: converted and judged."""
+
+    keep_float32: tuple[str, ...]
+    names: tuple[str, ...]  # MIL names of the ops
+    ops: int
+    minimal: bool
+    package: Path
+    bytes_before: int
+    bytes_after: int
+    casts_before: int
+    casts_after: int
+    conversions: int
+
+
+Convert = Callable[[Sequence[str]], Path]
+Passes = Callable[[Path], bool]
+
+
+def find_cure(
+    trials: Trials, blame: Blame, models: Models, limit: float, convert: Convert, passes: Passes
+) -> Cure | None:
+    """Return the smallest set that brings the outputs under their limit, converted and judged; None where none does."""
+    tried: list[tuple[str, ...]] = []
+    for plan in _plans(trials, blame, Namer(trials, models), limit):
+        if plan.patterns in tried:
+            continue
+        tried.append(plan.patterns)
+        package = convert(plan.patterns)
+        if passes(package):
+            return _cure(plan, models.float16, package, len(tried))
+        if len(tried) == ATTEMPTS:
+            return None
+    return None
+
+
+def _plans(trials: Trials, blame: Blame, namer: "Namer", limit: float) -> Iterator[Plan]:
+    """Yield sets that pass in trials, the smallest first; at last all candidates with their likes."""
+    places = candidates(blame, trials)
+    search = _Search(trials, blame, limit)
+    if len(places) <= EXHAUSTIVE:
+        found = search.every(places)
+    else:
+        found = search.grow(places)
+    for chosen in islice(found, ATTEMPTS - 1):
+        yield Plan(chosen, namer.patterns(chosen), minimal=len(places) <= EXHAUSTIVE)
+    if places:
+        alike = namer.alike(places)
+        yield Plan(alike, namer.patterns(alike), minimal=False)
+
+
+def candidates(blame: Blame, trials: Trials) -> tuple[Place, ...]:
+    """List the culprits, the worst first, and what reads a culprit input; a diffuse loss brings in what loses most by itself."""
+    wanted = [c.place for c in blame.culprits if c.damage > 0.02 * blame.limit]
+    if not blame.explained:
+        losses = zip(blame.places, blame.locals, strict=True)
+        wanted += [p for p, _ in sorted(losses, key=lambda pair: -pair[1].error)]
+    ops = (op for place in wanted for op in ([place] if place.index >= 0 else trials.reading(place)))
+    return tuple(dict.fromkeys(ops))[:MOST_CANDIDATES]
+
+
+class Namer:
+    """Names ops by layer, type and position, as `keep_float32` does."""
+
+    def __init__(self, trials: Trials, models: Models) -> None:
+        self.trials = trials
+        self.keys: dict[str, tuple[str, str]] = {}
+        self.names: dict[tuple[str, str], list[str]] = {}
+        for op in trials.function.body.ops:
+            if op.outputs:
+                name = op.outputs[0].name
+                self.keys[name] = origin(name, models)[0] or "", op.type
+                self.names.setdefault(self.keys[name], []).append(name)
+
+    def patterns(self, places: Sequence[Place]) -> tuple[str, ...]:
+        """Name each op; all ops of a kind in a layer together."""
+        chosen = {place.name for place in places}
+        return tuple(dict.fromkeys(self._pattern(place, chosen) for place in places))
+
+    def _pattern(self, place: Place, chosen: set[str]) -> str:
+        layer, kind = self.keys[place.name]
+        alike = self.names[layer, kind]
+        return f"{layer}/{kind}" if chosen.issuperset(alike) else f"{layer}/{kind}:{alike.index(place.name) + 1}"
+
+    def alike(self, places: Sequence[Place]) -> tuple[Place, ...]:
+        """Add the ops of the same kind in the same layer."""
+        keys = {self.keys[place.name] for place in places}
+        return tuple(p for p in self.trials.places if p.index >= 0 and self.keys[p.name] in keys)
+
+
+class _Search:
+    def __init__(self, trials: Trials, blame: Blame, limit: float) -> None:
+        self.trials = trials
+        self.limit = limit
+        self.ops = tuple(place for place in blame.places if place.index >= 0)  # without what stays in float32 anyway
+
+    def passes(self, kept: Iterable[Place]) -> bool:
+        """Everything in half but these."""
+        chosen = set(kept)
+        return self.trials.damage([place for place in self.ops if place not in chosen]) <= self.limit
+
+    def every(self, places: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+        """Yield the passing sets by size."""
+        for size in range(1, len(places) + 1):
+            yield from filter(self.passes, combinations(places, size))
+
+    def grow(self, places: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+        """Add by rank until it passes, then drop what is not needed."""
+        ends = (places[:end] for end in range(1, len(places) + 1))
+        chosen = list(next(filter(self.passes, ends), ()))
+        for place in tuple(chosen):
+            rest = [p for p in chosen if p is not place]
+            if rest and self.passes(rest):
+                chosen = rest
+        if chosen:
+            yield tuple(chosen)
+
+
+def _cure(plan: Plan, before: Path, after: Path, conversions: int) -> Cure:
+    return Cure(
+        keep_float32=plan.patterns,
+        names=tuple(place.name for place in plan.places),
+        ops=len(plan.places),
+        minimal=plan.minimal,
+        package=after,
+        bytes_before=_bytes(before),
+        bytes_after=_bytes(after),
+        casts_before=_casts(before),
+        casts_after=_casts(after),
+        conversions=conversions,
+    )
+
+
+def _bytes(package: Path) -> int:
+    return sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
+
+
+def _casts(package: Path) -> int:
+    """Count the casts between float types."""
+    ops = load_program(package).function().body.walk()
+    return sum(op.type == "cast" and _is_float(op.outputs[0].type) for op in ops)
+
+
+def _is_float(kind: object) -> bool:
+    return isinstance(kind, TensorType) and kind.dtype in ("float16", "float32")
