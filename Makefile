@@ -30,7 +30,7 @@ demo: $(STAMP)  ## run the gate on a real trained model: make demo [EXAMPLE=digi
 	@if [ -f examples/$(EXAMPLE)/prepare.py ]; then $(BIN)/python examples/$(EXAMPLE)/prepare.py; fi
 	@$(BIN)/gate check --config examples/$(EXAMPLE)/gate.yml --out out/$(EXAMPLE)
 
-test: $(STAMP)  ## the default test suite, under 10 minutes on 2 cores
+test: $(STAMP) $(VENV)/.example-mnist $(VENV)/.example-basic-pitch  ## the default test suite, under 10 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow and not conformance and not oci"
 
 test-slow: $(STAMP)  ## the slow tests too

@@ -135,6 +135,32 @@ def run(
         typer.echo(line)
 
 
+@app.command(short_help="Say what is in a package.")
+def inspect(package: PackageArgument, json: JsonOption = False) -> None:
+    """Example: gate inspect Tagger.mlpackage
+
+    Say what is in a package without running it: ops, MACs, parameters, weight formats, memory, eligibility, pitfalls.
+    """
+    from gate.inspect import inspect as examine
+
+    _print(examine(package), json)
+
+
+@app.command(short_help="Say what changed between two packages.")
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A .mlpackage.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    json: JsonOption = False,
+) -> None:
+    """Example: gate diff old/Tagger.mlpackage new/Tagger.mlpackage
+
+    Say what changed between two packages, per op, per weight and in the interface, whatever the ops are called.
+    """
+    from gate.diff import diff as compare
+
+    _print(compare(before, after), json)
+
+
 @app.command(short_help="Print a view of a report.")
 def render(
     report: ReportArgument,

@@ -27,6 +27,7 @@ from gate.data import Dataset, Part
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
+from gate.interface import interface_of
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import Data, Result, Role
@@ -165,6 +166,7 @@ class Trial:
             "package": package.path.relative_to(self.around.work).as_posix(),
             "package_digest": package.digest,
             "files": package.files,
+            "interface": interface_of(package.path),
             "results": self._results(self.subject(candidate, compressed, before)),
         }
         return record.model_copy(update=update)

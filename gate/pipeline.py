@@ -23,6 +23,7 @@ from gate import __version__, policy, render, waivers
 from gate.baseline import Baseline, load_baseline
 from gate.checks.app_size import judge as judge_app_size
 from gate.checks.base import not_run
+from gate.checks.memory import refuse_impossible
 from gate.compress import Workers
 from gate.config import Config, ModelEntry, Waiver, load, load_waivers
 from gate.engine import Engine, make_engine
@@ -111,6 +112,7 @@ def exit_code(report: Report, fail_on: str) -> Exit:
 def make_plan(options: Options) -> Plan:
     """Read everything that can be wrong before any work is done."""
     config = load(options.config)
+    refuse_impossible(config)
     entries = _selected(config, options.models)
     baseline, findings = load_baseline(options.baseline)
     accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()

@@ -198,6 +198,34 @@ def _refuse_duplicates(results: tuple[Result, ...], where: str) -> None:
         seen.add(result.key)
 
 
+class InterfaceFeature(Record):
+    """One input, output or state, as the app sees it."""
+
+    name: Name = Field(description="name that the app uses")
+    kind: Text = Field(description="array, image, class or state")
+    dtype: Text = Field(default="", description="element type; empty for labels")
+    shape: tuple[int, ...] = Field(default=(), max_length=32, description="default shape")
+    enumerated: tuple[tuple[int, ...], ...] = Field(default=(), max_length=1_000, description="shapes that it may have")
+    ranges: tuple[tuple[int, int | None], ...] = Field(
+        default=(), max_length=32, description="smallest and largest size of each axis; null for no upper bound"
+    )
+    optional: bool = Field(default=False, description="whether the app may leave it out")
+    color: Text = Field(default="", description="colour layout of an image")
+
+
+class Interface(Record):
+    """What the app's code sees of a package; the next report is compared with it."""
+
+    inputs: tuple[InterfaceFeature, ...] = Field(default=(), max_length=1_000, description="inputs, in order")
+    outputs: tuple[InterfaceFeature, ...] = Field(default=(), max_length=1_000, description="outputs, in order")
+    states: tuple[InterfaceFeature, ...] = Field(default=(), max_length=1_000, description="states")
+    functions: tuple[Name, ...] = Field(default=(), max_length=1_000, description="functions of the program")
+    predicted_class: Text | None = Field(default=None, description="output that names the class of a classifier")
+    probabilities: Text | None = Field(default=None, description="output with the probability of each class")
+    classes: int | None = Field(default=None, ge=0, description="number of class labels")
+    classes_digest: Digest | None = Field(default=None, description="digest of the labels in their order")
+
+
 class Candidate(Record):
     """One model entry under one policy."""
 
@@ -210,6 +238,7 @@ class Candidate(Record):
         default=None, description="digest of the program and weights, free of UUIDs and order"
     )
     files: tuple[PackageFile, ...] = Field(default=(), max_length=10_000, description="files of the package")
+    interface: Interface | None = Field(default=None, description="what the app's code sees of the package")
     results: tuple[Result, ...] = Field(default=(), max_length=1_000, description="answers, in the order of the checks")
 
     @model_validator(mode="after")

@@ -219,7 +219,7 @@ def _judge_agreement(evidence: Evidence, name: str) -> Result:
 
 def _distance(evidence: Evidence, output: str, value: float) -> Measurement:
     return Measurement(
-        name=f"agreement of {output}",
+        name=f"distance:{output}",
         value=value,
         unit=Unit.FRACTION,
         limit=AGREEMENT_LIMIT,

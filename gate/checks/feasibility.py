@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`feasibility`: does the model convert to an ML program at all?
+"""`feasibility`: does the model convert to an ML program at all, and to one that phones run?
 
-Says every unsupported op in one go, with the source line, and what each conversion route had to say. Says nothing about
-whether the converted program is right: that is `fidelity`.
+Says every unsupported op in one go, with the source line, and what each conversion route had to say; then what the pitfall rules know
+about the converted program. Says nothing about whether it is right: that is `fidelity`.
 """
 
 from gate.checks.base import Check, Subject
 from gate.conversion import Conversion
-from gate.report import Basis, CheckName, Outcome, Result, Severity
+from gate.mil import MilError
+from gate.mil.program import load_program
+from gate.report import Basis, CheckName, Finding, Outcome, Result, Severity
+from gate.rules import examine
+from gate.shapes import default_sizes
 
 
-def judge(conversion: Conversion) -> Result:
-    """A model that no route converts fails; a route that failed while another works is a finding."""
+def judge(conversion: Conversion, pitfalls: tuple[Finding, ...] = ()) -> Result:
+    """A model that no route converts fails, and one that a rule proves broken; a route that failed while another works is a finding."""
     if conversion.no_answer is not None:
         return Result(
             check=CheckName.FEASIBILITY,
@@ -29,18 +33,44 @@ def judge(conversion: Conversion) -> Result:
             remedy=advice,
             findings=conversion.findings,
         )
+    broken = [f for f in pitfalls if f.severity is Severity.ERROR]
+    if broken:
+        return Result(
+            check=CheckName.FEASIBILITY,
+            outcome=Outcome.FAIL,
+            message=broken[0].message,
+            remedy=broken[0].advice,
+            findings=(*conversion.findings, *pitfalls),
+        )
     how = f"converts by the {conversion.route} route" if conversion.route else "is an ML program"
     return Result(
         check=CheckName.FEASIBILITY,
         outcome=Outcome.PASS,
         basis=Basis.REPORTED if conversion.route else Basis.MEASURED,
         message=f"The model {how}.",
-        findings=conversion.findings,
+        findings=(*conversion.findings, *pitfalls),
     )
 
 
+def measure(subject: Subject) -> tuple[Finding, ...]:
+    """Apply the pitfall rules to the candidate; what cannot be read, other checks say."""
+    try:
+        program = load_program(subject.candidate.package.path)
+        found = [f for name in program.functions for f in examine(program, default_sizes(program, name))]
+    except MilError:
+        return ()
+    return tuple(_located(finding, subject.conversion) for finding in found)
+
+
+def _located(finding: Finding, conversion: Conversion) -> Finding:
+    """Add the layer and the source line of the op."""
+    name = (finding.op or "").partition(" ")[2]
+    place = {"layer": conversion.layers.get(name), "source": conversion.lines.get(name)}
+    return finding.model_copy(update={key: text for key, text in place.items() if text})
+
+
 def _answer(subject: Subject) -> tuple[Result, ...]:
-    return (judge(subject.conversion),)
+    return (judge(subject.conversion, measure(subject)),)
 
 
 CHECK = Check(CheckName.FEASIBILITY, "Does it convert?", _answer)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How does a finished package get another precision or a later opset? By coremltools' own passes, on the loaded program."""
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,10 @@ def _rewritten(package: Path, passes: list[Any], specification: int, out: Path) 
     from coremltools.models.utils import _apply_graph_pass
 
     try:
-        model = ct.models.MLModel(str(package), skip_model_load=True)
-        rewritten = _apply_graph_pass(model, passes, spec_version=specification, skip_model_load=True)
-        rewritten.save(str(out))
+        with contextlib.redirect_stderr(io.StringIO()):  # coremltools draws bars there
+            model = ct.models.MLModel(str(package), skip_model_load=True)
+            rewritten = _apply_graph_pass(model, passes, spec_version=specification, skip_model_load=True)
+            rewritten.save(str(out))
     except Exception as error:
         raise ToolchainError(
             f"{package.name}: coremltools cannot rewrite the package ({type(error).__name__}: {error}); "

@@ -406,7 +406,7 @@ def test_without_a_metric_each_output_must_agree(tmp_path, scale, outcome, findi
     evidence = accuracy.measure(candidate, {"source": original}, items, load(None), None)
     result = only(accuracy.judge(evidence, None))
     assert (result.outcome, len(result.findings)) == (outcome, findings)
-    assert result.measurements[0].name == "agreement of b"
+    assert result.measurements[0].name == "distance:b"
     assert result.measurements[0].value == pytest.approx(scale - 1, rel=1e-5)
 
 
