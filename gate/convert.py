@@ -463,8 +463,11 @@ def _state_type(state: State, buffer: torch.Tensor) -> Any:
 def _compute_precision(precision: Precision, keep_float32: Sequence[str]) -> Any:
     if precision is Precision.FLOAT32:
         return ct.precision.FLOAT32
-    if not keep_float32:
-        return ct.precision.FLOAT16
+    return float16_cast(keep_float32) if keep_float32 else ct.precision.FLOAT16
+
+
+def float16_cast(keep_float32: Sequence[str]) -> Any:
+    """coremltools' pass that makes a program float16, except for what the patterns name."""
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: not is_kept(op, keep_float32))
 
 

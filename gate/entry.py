@@ -180,7 +180,7 @@ class Trial:
         """The package in the policy's precision, from which compression starts."""
         conversion = self.conversion
         if conversion.finished is not None:
-            return self._finished_in(policy.precision, conversion.finished)
+            return self._finished_in(policy, conversion.finished)
         if policy.precision is Precision.FLOAT32:
             return _there(conversion.float32)
         if not policy.keep_float32:
@@ -190,13 +190,14 @@ class Trial:
             conversion.route or "", Precision.FLOAT16, keep_float32=kept, target=self.target
         ).package
 
-    def _finished_in(self, precision: Precision, finished: Path) -> Path:
+    def _finished_in(self, policy: Policy, finished: Path) -> Path:
         """A finished package is cast by coremltools' own pass when a float16 policy asks for it."""
-        if precision is not Precision.FLOAT16 or not computes_float32(finished):
+        if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
             return finished
-        cast = self.scratch / "float16.mlpackage"
+        kept = (*self.entry.keep_float32, *policy.keep_float32)
+        cast = self.scratch / f"float16{'-' + policy.digest[:12] if kept else ''}.mlpackage"
         if not cast.exists():
-            cast_float16(finished, cast)
+            cast_float16(finished, cast, kept)
         return cast
 
     def _build(self, policy: Policy, role: Role, before: Path) -> tuple[Candidate, Compressed | None]:

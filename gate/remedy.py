@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gate.candidate import Candidate, read_package
 from gate.checks import base, fidelity, float16
 from gate.checks.float16 import Facts
-from gate.compress import Workers
+from gate.compress import Workers, cast_float16
 from gate.config import ModelEntry
 from gate.entry import Circumstances, Trial
 from gate.errors import NoAnswer, SourceFault, UsageError
@@ -131,16 +131,18 @@ def _mend(trial: Trial, policy: Policy, subject: base.Subject, models: "Models",
     from gate.float16.cure import find_cure
 
     found = facts.investigation
-    if not trial.source.is_torch:
-        return {
-            "no_cure": "only a model that is converted from torch can be converted again; use the call in its converter script"
-        }
     if found is None or found.blame is None or found.trials is None:
         return {"no_cure": facts.no_blame or "the loss is not one of float16 rounding; see the advice"}
+    if not trial.source.is_torch and models.float32 is None:
+        return {
+            "no_cure": "a finished float16 package cannot be converted again; convert it from its source, or in float32"
+        }
     results: dict[Path, Result] = {}
 
     def convert(patterns: Sequence[str]) -> Path:
         kept = (*policy.keep_float32, *patterns)
+        if not trial.source.is_torch and models.float32 is not None:
+            return cast_float16(models.float32, trial.scratch / f"mended-{len(results)}.mlpackage", kept)
         return trial.source.convert(
             trial.conversion.route or "", Precision.FLOAT16, keep_float32=kept, target=trial.target
         ).package

@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ from gate.policy import Target
 SPECIFICATION = {Target.IOS15: 6, Target.IOS16: 7, Target.IOS17: 8, Target.IOS18: 9}
 
 
-def cast_float16(package: Path, out: Path) -> Path:
-    """Write a float32 package as float16; inputs and outputs keep the types that the app knows."""
+def cast_float16(package: Path, out: Path, keep_float32: Sequence[str] = ()) -> Path:
+    """Write a float32 package as float16; inputs and outputs keep the types that the app knows.
+
+    `keep_float32` names ops as a policy does; a finished package has no layers, so `/softmax`, `/log:1` or the op's own name.
+    """
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-    names = (
-        "common::add_fp16_cast",
-        "common::cast_optimization",
-        "common::const_elimination",
-        "common::dead_code_elimination",
-    )
-    return _rewritten(package, [PASS_REGISTRY[name] for name in names], 0, out)
+    from gate.convert import float16_cast
+
+    names = ("common::cast_optimization", "common::const_elimination", "common::dead_code_elimination")
+    return _rewritten(package, [float16_cast(keep_float32), *(PASS_REGISTRY[name] for name in names)], 0, out)
 
 
 def raise_target(package: Path, target: Target, out: Path) -> Path:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gate.float16.trials import Place, Trials
+from gate.mil.compiler import MIXED
 from gate.mil.numerics import Precision, half_constant
 from gate.mil.ops.narrow import SOFTPLUS_CLIFF
 
@@ -91,7 +92,7 @@ def look(trials: Trials, place: Place) -> Sight:
     for name, value in trials.read(place).items():
         if isinstance(value, Tensor) and value.is_floating_point():
             inputs[name] = value
-        elif isinstance(value, float):
+        elif isinstance(value, float) and (place.type, name) not in MIXED:
             numbers[name] = value
         elif isinstance(value, list):
             inputs |= {

@@ -20,6 +20,7 @@ from gate.mil.program import TensorType, load_program
 EXHAUSTIVE = 12  # candidates up to which every set may be tried: 4,095
 MOST_CANDIDATES = 24
 ATTEMPTS = 4  # conversions
+DEPTH = 4  # ops before a culprit that may carry its loss
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,28 @@ def _plans(trials: Trials, blame: Blame, namer: "Namer", limit: float) -> Iterat
 
 
 def candidates(blame: Blame, trials: Trials) -> tuple[Place, ...]:
-    """List the culprits, the worst first, and what reads a culprit input; a diffuse loss brings in what loses most by itself."""
+    """List the culprits, the worst first, and what reads a culprit input; a diffuse loss brings in what loses most by itself.
+
+    Where not every op was tried, the ops around the worst culprit may carry the same loss: an input that is zero before it is read.
+    """
     wanted = [c.place for c in blame.culprits if c.damage > 0.02 * blame.limit]
     if not blame.explained:
         losses = zip(blame.places, blame.locals, strict=True)
         wanted += [p for p, _ in sorted(losses, key=lambda pair: -pair[1].error)]
-    ops = (op for place in wanted for op in ([place] if place.index >= 0 else trials.reading(place)))
-    return tuple(dict.fromkeys(ops))[:MOST_CANDIDATES]
+    ops = [op for place in wanted for op in ([place] if place.index >= 0 else trials.reading(place))]
+    if blame.tried <= len(blame.places):
+        ops += [near for op in ops[:1] for near in _around(op, trials)]
+    allowed = set(blame.places)
+    return tuple(op for op in dict.fromkeys(ops) if op in allowed)[:MOST_CANDIDATES]
+
+
+def _around(place: Place, trials: Trials) -> Iterator[Place]:
+    """Yield the ops before a place, nearest first, and those that read it."""
+    before = [place]
+    for _ in range(DEPTH):
+        before = [op for one in before for op in trials.feeding(one)]
+        yield from before
+    yield from trials.reading(place)
 
 
 class Namer:

@@ -125,6 +125,13 @@ class Trials:
         by_index = {other.index: other for other in self.places if other.index >= 0}
         return [by_index[i] for i, slots in enumerate(self._reads) if slots & written and i in by_index]
 
+    def feeding(self, place: Place) -> list[Place]:
+        """The ops whose results a place reads."""
+        slots = self._reads[place.index] if place.index >= 0 else set()
+        return [
+            other for other in self.places if other.index >= 0 and slots & set(self._exact_steps[other.index].outputs)
+        ]
+
     def readers(self, place: Place) -> set[str]:
         """Types of the ops that read a place's result."""
         return {other.type for other in self.reading(place)}
