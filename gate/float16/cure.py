@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
+from time import perf_counter
 
 from gate.float16.blame import Blame
 from gate.float16.investigate import Models, origin
@@ -20,6 +21,8 @@ from gate.mil.program import TensorType, load_program
 EXHAUSTIVE = 12  # candidates up to which every set may be tried: 4,095
 MOST_CANDIDATES = 24
 ATTEMPTS = 4  # conversions
+PATIENCE_S = 120.0  # for injecting every op of a large program
+MOST_DROPPED = 60  # trials of leaving one out
 DEPTH = 4  # ops before a culprit that may carry its loss
 
 
@@ -73,15 +76,14 @@ def _plans(trials: Trials, blame: Blame, namer: "Namer", limit: float) -> Iterat
     """Yield sets that pass in trials, the smallest first; at last all candidates with their likes."""
     places = candidates(blame, trials)
     search = _Search(trials, blame, limit)
-    if len(places) <= EXHAUSTIVE:
-        found = search.every(places)
-    else:
-        found = search.grow(places)
-    for chosen in islice(found, ATTEMPTS - 1):
-        yield Plan(chosen, namer.patterns(chosen), minimal=len(places) <= EXHAUSTIVE)
+    small = len(places) <= EXHAUSTIVE
+    for chosen in islice(search.every(places) if small else search.grow(places), ATTEMPTS - 2):
+        yield Plan(chosen, namer.patterns(chosen), minimal=small)
     if places:
         alike = namer.alike(places)
         yield Plan(alike, namer.patterns(alike), minimal=False)
+    for chosen in search.grow(search.ranked()):
+        yield Plan(chosen, namer.patterns(chosen), minimal=False)
 
 
 def candidates(blame: Blame, trials: Trials) -> tuple[Place, ...]:
@@ -141,6 +143,7 @@ class Namer:
 class _Search:
     def __init__(self, trials: Trials, blame: Blame, limit: float) -> None:
         self.trials = trials
+        self.blame = blame
         self.limit = limit
         self.ops = tuple(place for place in blame.places if place.index >= 0)  # without what stays in float32 anyway
 
@@ -154,16 +157,30 @@ class _Search:
         for size in range(1, len(places) + 1):
             yield from filter(self.passes, combinations(places, size))
 
+    def ranked(self) -> tuple[Place, ...]:
+        """Inject each op, as far as the time goes, and rank all that do damage."""
+        locals_ = dict(zip(self.blame.places, self.blame.locals, strict=True))
+        started, damages = perf_counter(), dict[Place, float]()
+        for place in sorted(self.ops, key=lambda p: -locals_[p].error):
+            if perf_counter() - started > PATIENCE_S:
+                break
+            damages[place] = self.trials.damage([place])
+        return tuple(sorted(filter(damages.get, damages), key=lambda p: -damages[p]))
+
     def grow(self, places: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
-        """Add by rank until it passes, then drop what is not needed."""
-        ends = (places[:end] for end in range(1, len(places) + 1))
-        chosen = list(next(filter(self.passes, ends), ()))
-        for place in tuple(chosen):
+        """Find the shortest beginning of a ranking that passes, then drop what is not needed."""
+        if not places or not self.passes(places):
+            return
+        low, high = 0, len(places)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.passes(places[:middle]) else (middle, high)
+        chosen = list(places[:high])
+        for place in chosen[-MOST_DROPPED:]:
             rest = [p for p in chosen if p is not place]
             if rest and self.passes(rest):
                 chosen = rest
-        if chosen:
-            yield tuple(chosen)
+        yield tuple(chosen)
 
 
 def _cure(plan: Plan, before: Path, after: Path, conversions: int) -> Cure:
