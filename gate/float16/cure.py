@@ -20,7 +20,8 @@ from gate.mil.program import TensorType, load_program
 
 EXHAUSTIVE = 12  # candidates up to which every set may be tried: 4,095
 MOST_CANDIDATES = 24
-ATTEMPTS = 4  # conversions
+ATTEMPTS = 6  # conversions
+STRICTER = (1.0, 0.5, 0.2)  # of the limit on the one sample of the trials, where the others still fail
 PATIENCE_S = 120.0  # for injecting every op of a large program
 MOST_DROPPED = 60  # trials of leaving one out
 DEPTH = 4  # ops before a culprit that may carry its loss
@@ -77,13 +78,16 @@ def _plans(trials: Trials, blame: Blame, namer: "Namer", limit: float) -> Iterat
     places = candidates(blame, trials)
     search = _Search(trials, blame, limit)
     small = len(places) <= EXHAUSTIVE
-    for chosen in islice(search.every(places) if small else search.grow(places), ATTEMPTS - 2):
+    for chosen in islice(search.every(places) if small else search.grow(places), ATTEMPTS - 4):
         yield Plan(chosen, namer.patterns(chosen), minimal=small)
     if places:
         alike = namer.alike(places)
         yield Plan(alike, namer.patterns(alike), minimal=False)
-    for chosen in search.grow(search.ranked()):
-        yield Plan(chosen, namer.patterns(chosen), minimal=False)
+    ranked = search.ranked()
+    for share in STRICTER:
+        search.limit = limit * share
+        for chosen in search.grow(ranked):
+            yield Plan(chosen, namer.patterns(chosen), minimal=False)
 
 
 def candidates(blame: Blame, trials: Trials) -> tuple[Place, ...]:
