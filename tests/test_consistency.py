@@ -31,7 +31,7 @@ LAYERS = (
     {"conversion", "waivers"},
     {"inspect", "diff"},
     {"compress", "candidate"},
-    {"interface"},
+    {"interface", "alignment"},
     {"memory", "rules", "devices"},
     {"macs"},
     {"shapes"},
