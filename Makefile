@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow conformance lint format docs bench clean
+.PHONY: help demo test test-slow conformance cases lint format docs bench clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -30,7 +30,7 @@ demo: $(STAMP)  ## run the gate on a real trained model: make demo [EXAMPLE=digi
 	@if [ -f examples/$(EXAMPLE)/prepare.py ]; then $(BIN)/python examples/$(EXAMPLE)/prepare.py; fi
 	@$(BIN)/gate check --config examples/$(EXAMPLE)/gate.yml --out out/$(EXAMPLE)
 
-test: $(STAMP)  ## the default test suite, under 10 minutes on 2 cores
+test: $(STAMP) $(VENV)/.example-mnist $(VENV)/.example-basic-pitch  ## the default test suite, under 10 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow and not conformance and not oci"
 
 test-slow: $(STAMP)  ## the slow tests too
@@ -51,6 +51,9 @@ format: $(STAMP)  ## rewrite the files as ruff wants them
 
 docs: $(STAMP)  ## regenerate the JSON schemas and the generated parts of the documents
 	@$(BIN)/python -m gate.documentation
+
+cases: $(STAMP)  ## the failures from the field: verdict, culprit and cure of each
+	@$(BIN)/python -m tests.cases_table
 
 bench: $(STAMP)  ## run every benchmark, each side by side in one run
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

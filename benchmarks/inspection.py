@@ -75,7 +75,11 @@ def _shape(tensor: Any) -> tuple[int, ...]:
 def plain_diff(before: Path, after: Path) -> dict[str, float]:
     """Compare the weights of two packages by name: largest change of those that both have."""
     old, new = (plain_inspect(package)["weights"] for package in (before, after))
-    return {name: float(np.abs(old[name].val - new[name].val).max()) for name in old.keys() & new.keys() if old[name].val.ndim > 1}
+    return {
+        name: float(np.abs(old[name].val - new[name].val).max())
+        for name in old.keys() & new.keys()
+        if old[name].val.ndim > 1
+    }
 
 
 def best(task: Callable[[], Any], rounds: int) -> tuple[float, Any]:

@@ -30,7 +30,7 @@ from gate.sandbox import Kind, Limits
 from gate.source import Source, _startup
 
 CASES = Path(__file__).parent / "cases"
-PACKAGES = Path("out") / "cases"
+PACKAGES = Path(__file__).parents[1] / "out" / "cases"
 
 
 @dataclass(frozen=True)
@@ -149,28 +149,36 @@ class CaseSource(Source):
 
     def _key(self, arguments: dict[str, Any]) -> str:
         digest = hashlib.sha256(json.dumps(arguments, sort_keys=True, default=str).encode())
-        digest.update(repr(self.entry.inputs).encode() + (self.config.folder / f"{self.entry.name}.py").read_bytes())
+        digest.update(repr((self.entry.inputs, self.entry.source.args)).encode())
+        digest.update((self.config.folder / self.entry.source.location.split(":")[0]).read_bytes())
         digest.update(Path(convert.__file__).read_bytes())
         for tool in ("coremltools", "torch", "numpy"):
             digest.update(importlib.metadata.version(tool).encode())
         return f"{self.entry.name}-{digest.hexdigest()[:16]}"
 
 
-def make_trial(case: Case, work: Path) -> Trial:
-    """Prepare a case as the pipeline does a model entry."""
-    entry: ModelEntry = case.config.models[0]
+def make_trial(config: Config, work: Path) -> Trial:
+    """Prepare the one model entry of a configuration as the pipeline does."""
+    entry: ModelEntry = config.models[0]
     source = CaseSource(
         entry=entry,
-        config=case.config,
-        workdir=work / case.name,
+        config=config,
+        workdir=work / entry.name,
         log=work / "log",
         limits=Limits(600, 10**10),
         kind=Kind.NONE,
     )
-    circumstances = Circumstances(case.config, MilEngine(), None, (), None, Workers(1), work)
+    circumstances = Circumstances(config, MilEngine(), None, (), None, Workers(1), work)
     scratch = work / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     trial = Trial(entry, source, circumstances, scratch)
     with contextlib.redirect_stderr(io.StringIO()):
         trial.prepare()
     return trial
+
+
+def make_config(folder: Path, **entry: Any) -> Config:
+    """A configuration of one model entry whose code lies in a folder."""
+    config = Config.model_validate({"version": 1, "app": {"deployment_target": "iOS17"}, "models": [entry]})
+    config._folder = folder.resolve()
+    return config

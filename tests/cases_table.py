@@ -53,7 +53,7 @@ class Row:
 def judge_case(case: Case, work: Path) -> Row:
     """Convert, run and judge one case."""
     started = time.monotonic()
-    trial = make_trial(case, work)
+    trial = make_trial(case.config, work)
     if not trial.conversion.usable:
         fault = trial.conversion.fault or trial.conversion.no_answer or ""
         return Row(case.name, case.verdict, "FAIL", "convert", (), (), fault, time.monotonic() - started)

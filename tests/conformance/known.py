@@ -38,6 +38,14 @@ KNOWN = (
         ("iOS15/test_image_resizing.py", "TestResample", "fp32"),
         "counts two casts in the converted program, which only the float16 one has; the numbers agree",
     ),
+    Known(
+        ("TestGather::test_gather_nd_int16_indices", "fp32", "dynamic=True"),
+        "looks, after the numbers, for a cast to int16 that the converter makes in float16 programs only",
+    ),
+    Known(
+        ("TestStack::test_stack_dynamic_range_dim", "default_dynamic_size=2"),
+        "expects a refusal, since Core ML compares declared shapes; the actual ones agree, and the evaluator computes the answer",
+    ),
 )
 
 
