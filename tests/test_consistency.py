@@ -24,6 +24,7 @@ LAYERS = (
     {"cli", "action"},
     {"scaffold", "remedy"},
     {"pipeline"},
+    {"plan"},
     {"prepare", "github", "render", "doctor"},
     {"entry"},
     {"checks"},
