@@ -64,8 +64,9 @@ def load_baseline(path: Path | None) -> tuple[Baseline | None, tuple[Finding, ..
     if path is None:
         return None, ()
     report = read_report(path)
-    if report.outcome is Outcome.FAIL:
-        message = f"baseline {path.name} failed its own gate; it is not compared with"
+    if report.outcome in (Outcome.FAIL, Outcome.ERROR):
+        how = "failed its own gate" if report.outcome is Outcome.FAIL else "has no answer to some of its own questions"
+        message = f"baseline {path.name} {how}; it is not compared with"
         advice = "use the report of a commit that passed"
         return None, (Finding(rule="baseline.failed", severity=Severity.WARNING, message=message, advice=advice),)
     return Baseline(report, path.parent), ()

@@ -411,10 +411,32 @@ class ModelEntry(Record):
             raise ValueError("budgets.accuracy.at_least needs a metric")
         if self.metric is not None and self.dataset is None:
             raise ValueError("metric: needs a dataset to be measured on")
+        if self.budgets.accuracy and self.budgets.accuracy.drop is not None and self.dataset is None:
+            raise ValueError("budgets.accuracy.drop needs a dataset with labels")
+        self._refuse_what_the_source_cannot_do()
         for what, names in (("inputs", [i.name for i in self.inputs]), ("outputs", [o.name for o in self.outputs])):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what}: a name appears twice in {', '.join(names)}")
         return self
+
+    def _refuse_what_the_source_cannot_do(self) -> None:
+        kind, route = self.source.kind, self.convert.route
+        if kind in ("coreml", "converter"):
+            for key, given in (
+                ("keep_float32", self.keep_float32),
+                ("states", self.states),
+                ("convert.route", route != "auto"),
+            ):
+                if given:
+                    raise ValueError(
+                        f"{key}: a {kind} source is converted already; this belongs into its own conversion"
+                    )
+        routes = {
+            "torchscript": ("auto", "trace", "trace-no-mha"),
+            "exported_program": ("auto", "export", "export-default"),
+        }
+        if route not in routes.get(kind, (route,)):
+            raise ValueError(f"convert.route: a {kind} source has the routes {', '.join(routes[kind])}; found {route}")
 
     @property
     def shipped_policy(self) -> str:

@@ -4,7 +4,9 @@
 What is the model's own fault is kept apart from what is not: a time-out or a broken tool is never reported as the model's.
 """
 
-from collections.abc import Mapping
+import difflib
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
 from gate.policy import Precision, Target
-from gate.report import Finding
+from gate.protocol import SourceLine
+from gate.report import Finding, Severity
 from gate.source import ConversionFailed, Source, choose_route
 
 
@@ -57,7 +60,7 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
     try:
         choice = choose_route(source, matches=matches, limit=limit, target=target)
         exact = choice.converted
-        half = source.convert(exact.route or "", Precision.FLOAT16, keep_float32=entry.keep_float32, target=target)
+        half = source.convert(exact.route or "", Precision.FLOAT16, target=target)
     except (SourceFault, NoAnswer) as error:
         return failed(error)
     ops = exact.source_map.ops | half.source_map.ops
@@ -67,8 +70,23 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
         route=exact.route,
         layers={name: line.layer for name, line in ops.items() if line.layer},
         lines={name: line.place for name, line in ops.items() if line.place},
-        findings=choice.findings,
+        findings=(*choice.findings, *_unmatched(entry.keep_float32, ops)),
     )
+
+
+def _unmatched(patterns: Sequence[str], ops: Mapping[str, SourceLine]) -> Iterator[Finding]:
+    """Name the patterns of `keep_float32` that keep nothing: a misspelt one would leave the model unprotected."""
+    layers = {line.layer for line in ops.values() if line.layer}
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in (*layers, *ops)):
+            near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.4)
+            known = f"nearest: {near[0]}" if near else f"layers: {', '.join(sorted(layers)[:10])}"
+            yield Finding(
+                rule="convert.keep_float32",
+                severity=Severity.WARNING,
+                message=f"keep_float32: {pattern!r} matches no layer",
+                advice=f"correct it, or remove it ({known})",
+            )
 
 
 def _error(package: Path, engine: Engine, bench: Bench) -> float | None:

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What changed between two packages, op by op and weight by weight?
 
-Names are the last thing that is looked at, since every conversion may give others. Both programs are put into the order in which
-their outputs need them, so that moving independent ops changes nothing, and are then aligned by what the ops are: first where all
-that leads to them is equal, then with other weights, then op by op with less and less in common.
+`gate.alignment` says which op is which; here the partners are compared. An op whose outputs only have other shapes because of a change
+before it is counted apart, so that one changed stride is one change.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,16 +15,16 @@ from typing import Any
 import numpy as np
 from pydantic import Field, FiniteFloat
 
+from gate.alignment import Graph, Node, Pairs, Partners, Source, make_graph, written
 from gate.document import Record
 from gate.errors import UsageError
 from gate.interface import changes, read_interface
 from gate.mil import MilError
-from gate.mil.program import Constant, Function, Op, Program, TensorType, Value, load_program
+from gate.mil.program import Program, TensorType, Value, load_program
 from gate.mil.weights import Weight, weights
 from gate.quantity import size
 
 MOST_LINES = 40
-MOST_VALUES = 8  # of a constant that is written out
 
 
 class Kind(StrEnum):
@@ -108,226 +105,9 @@ def compare(before: Program, after: Program) -> Difference:
     common: list[str | None] = [*sorted({*before.functions} & {*after.functions})]
     for name in common or [None]:
         a, b = before.function(name), after.function(name)
-        found.append(_compare(_graph(a, old, a), _graph(b, new, a)))
+        found.append(_compare(make_graph(a, old, a), make_graph(b, new, a)))
     interface = tuple(c.what for c in changes(read_interface(before), read_interface(after)))
     return _difference(found, interface)
-
-
-@dataclass(eq=False)
-class Node:
-    """One op with what identifies it."""
-
-    op: Op
-    place: int  # in the program as written
-    parameters: dict[str, Constant]
-    weights: dict[str, Weight]
-    reads: dict[str, "Source"]
-    stored: dict[str, bytes]  # digests of its weights, as stored
-    exact: bytes = b""  # digests of all that leads to it, with weights and without
-    topology: bytes = b""
-    _keys: dict[str, Hashable] = field(default_factory=dict)
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The declared types of its outputs."""
-        return tuple(str(v.type) for v in self.op.outputs)
-
-    def key(self, level: str) -> Hashable:
-        """Return what must be equal to be matched at a level."""
-        if level not in self._keys:
-            self._keys[level] = LEVELS[level](self)
-        return self._keys[level]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a value comes from: an op and the place among its outputs, or a place among the inputs."""
-
-    node: Node | None
-    place: int
-
-    def digest(self, level: str) -> bytes:
-        """Identify the value by what leads to it."""
-        made = getattr(self.node, level) if self.node is not None else b"input"
-        return made + self.place.to_bytes(4, "little")
-
-
-Nodes = list[Node]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The ops of a function in the order in which its outputs need them, and where the outputs come from."""
-
-    nodes: Nodes
-    outputs: tuple[tuple[str, Source], ...]
-
-
-def _graph(function: Function, held: tuple[Weight, ...], first: Function) -> Graph:
-    """Make the graph of a function; its inputs have the places of those of the first function."""
-    read_by = {(n, p): w for w in held if w.function == function.name for _, n, p in w.consumers}
-    places = _input_places(first, function)
-    sources: dict[Value, Source] = {v: Source(None, places[v]) for v in function.inputs}
-    graph: Nodes = []
-    for op in _canonical(function):
-        node = _node(op, len(graph), read_by, sources)
-        sources |= {v: Source(node, i) for i, v in enumerate(op.outputs)}
-        for block in op.blocks:
-            sources |= {v: Source(None, i) for i, v in enumerate(block.inputs)}
-        graph.append(node)
-    written = {op: i for i, op in enumerate(function.body.walk())}
-    for node in graph:
-        node.place = written[node.op]
-    outputs = tuple((v.name, sources[v]) for v in function.body.outputs if isinstance(v, Value))
-    return Graph(graph, outputs)
-
-
-def _input_places(first: Function, function: Function) -> dict[Value, int]:
-    """Number inputs as those of the same name in the first function, else by their order."""
-    known = {v.name: i for i, v in enumerate(first.inputs)}
-    free = iter(
-        [i for v, i in ((v.name, i) for i, v in enumerate(first.inputs)) if v not in {u.name for u in function.inputs}]
-    )
-    return {v: known[v.name] if v.name in known else next(free, len(known) + i) for i, v in enumerate(function.inputs)}
-
-
-def _node(op: Op, place: int, read_by: dict[tuple[str, str], Weight], sources: dict[Value, Source]) -> Node:
-    node = Node(op, place, {}, {}, {}, {})
-    for name, arguments in sorted(op.inputs.items()):
-        for index, argument in enumerate(arguments):
-            where = name if len(arguments) == 1 else f"{name}[{index}]"
-            if (op.name, where) in read_by:
-                node.weights[where] = read_by[op.name, where]
-                node.stored[where] = _digest(node.weights[where])
-            elif isinstance(argument, Constant):
-                node.parameters[where] = argument
-            else:
-                node.reads[where] = sources.get(argument, Source(None, -1))
-    for level in ("exact", "topology"):
-        setattr(node, level, _merkle(node, level))
-    return node
-
-
-def _merkle(node: Node, level: str) -> bytes:
-    state = hashlib.blake2b(repr((node.op.type, _parameters(node), node.types)).encode(), digest_size=16)
-    state.update(repr(tuple(op.type for block in node.op.blocks for op in block.walk())).encode())
-    state.update(repr(_stored(node) if level == "exact" else _shapes(node)).encode())
-    for name, source in node.reads.items():
-        state.update(name.encode() + source.digest(level))
-    return state.digest()
-
-
-def _canonical(function: Function) -> list[Op]:
-    """Sort the ops by need, depth first from the outputs; what nothing needs comes last. Nested ops follow the op that holds them."""
-    made = {v: op for op in function.body.ops for v in op.outputs if not op.type.startswith("constexpr_")}
-    done: dict[Op, None] = {}
-    waiting: list[tuple[Op, bool]] = [(op, False) for op in reversed(function.body.ops) if op in set(made.values())]
-    waiting += [(made[v], False) for v in reversed(function.body.outputs) if v in made]
-    while waiting:
-        op, ready = waiting.pop()
-        if op in done:
-            continue
-        if ready:
-            done[op] = None
-            continue
-        waiting.append((op, True))
-        waiting += [(made[v], False) for v in reversed(list(_needs(op))) if v in made and made[v] not in done]
-    return [each for op in done for each in (op, *(o for b in op.blocks for o in b.walk()))]
-
-
-def _needs(op: Op) -> Iterator[Value]:
-    for _, arguments in sorted(op.inputs.items()):
-        yield from (a for a in arguments if isinstance(a, Value))
-    for block in op.blocks:
-        for inner in block.walk():
-            yield from _needs_here(inner)
-        yield from (a for a in block.outputs if isinstance(a, Value))
-
-
-def _needs_here(op: Op) -> Iterator[Value]:
-    for _, arguments in sorted(op.inputs.items()):
-        yield from (a for a in arguments if isinstance(a, Value))
-
-
-def _parameters(node: Node) -> tuple[tuple[str, str], ...]:
-    return tuple((name, _written(constant)) for name, constant in node.parameters.items())
-
-
-def _written(constant: Constant) -> str:
-    values = np.asarray(constant.array).reshape(-1)
-    shown = (
-        values.tolist()
-        if values.size <= MOST_VALUES
-        else hashlib.sha256(repr(values.tolist()).encode()).hexdigest()[:12]
-    )
-    return str(shown[0] if isinstance(shown, list) and np.ndim(constant.array) == 0 else shown)
-
-
-def _stored(node: Node) -> tuple[tuple[str, bytes], ...]:
-    return tuple(node.stored.items())
-
-
-def _shapes(node: Node) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((name, weight.shape) for name, weight in node.weights.items())
-
-
-def _digest(weight: Weight) -> bytes:
-    """Identify a weight by its form and stored bytes."""
-    state = hashlib.blake2b(repr(weight.forms).encode(), digest_size=16)
-    for stored in weight.stored:
-        state.update(f"{stored.parameter} {stored.dtype} {stored.shape}".encode())
-        if stored.dtype != "string":
-            state.update(stored.constant.stored.data)
-    return state.digest()
-
-
-def _op(node: Node) -> Hashable:
-    """Identify an op by all that it is, whatever leads to it."""
-    return (node.op.type, _parameters(node), node.types, _stored(node))
-
-
-LEVELS: dict[str, Callable[[Node], Hashable]] = {  # from all in common to little
-    "exact": lambda n: n.exact,
-    "same layer": lambda n: _op(n) if n.weights else id(n),  # weights tell one layer from its likes
-    "topology": lambda n: n.topology,
-    "same op": lambda n: _op(n),
-    "same form": lambda n: (n.op.type, _parameters(n), n.types, _shapes(n)),
-    "same weights": lambda n: (n.op.type, _stored(n)) if n.weights else id(n),
-    "other type": lambda n: (n.op.type, _parameters(n), _shapes(n)),
-    "same name": lambda n: (n.op.type, n.op.name),
-    "same shapes": lambda n: (n.op.type, _shapes(n)),
-    "same kind": lambda n: n.op.type,
-}
-Pairs = list[tuple[Node, Node]]
-
-
-def _align(old: Nodes, new: Nodes, levels: Sequence[str]) -> Pairs:
-    """Match two stretches at the first level, and what lies between the matches at the next."""
-    if not old or not new or not levels:
-        return []
-    level, *rest = levels
-    matcher = SequenceMatcher(None, [n.key(level) for n in old], [n.key(level) for n in new], autojunk=False)
-    pairs: Pairs = []
-    i = j = 0
-    for block in matcher.get_matching_blocks():
-        pairs += _align(old[i : block.a], new[j : block.b], rest)
-        pairs += zip(old[block.a : block.a + block.size], new[block.b : block.b + block.size], strict=True)
-        i, j = block.a + block.size, block.b + block.size
-    return pairs
-
-
-def _match(old: Nodes, new: Nodes) -> Pairs:
-    """Align, then pair what was moved past something else and is unmistakable."""
-    pairs = _align(old, new, tuple(LEVELS))
-    taken = {id(n) for pair in pairs for n in pair}
-    waiting: dict[Hashable, list[Node]] = {}
-    for node in old:
-        if id(node) not in taken:
-            waiting.setdefault(node.key("same op"), []).append(node)
-    for node in new:
-        if id(node) not in taken and waiting.get(node.key("same op")):
-            pairs.append((waiting[node.key("same op")].pop(0), node))
-    return pairs
 
 
 @dataclass(frozen=True)
@@ -342,13 +122,12 @@ class _Found:
 
 
 def _compare(old: Graph, new: Graph) -> _Found:
-    pairs = _match(old.nodes, new.nodes)
-    partner = dict(pairs)
-    before = {b: a for a, b in pairs}
-    ops: list[OpChange] = [_lone(Kind.REMOVED, a) for a in old.nodes if a not in partner]
+    partners = Partners(old, new)
+    pairs, before = partners.pairs, partners.before
+    ops: list[OpChange] = [_lone(Kind.REMOVED, a) for a in old.nodes if a not in partners.after]
     for b in new.nodes:
-        ops += _op_changes(before[b], b, partner, before) if b in before else [_lone(Kind.ADDED, b)]
-    ops += _output_changes(old, new, partner, before)
+        ops += _op_changes(before[b], b, partners) if b in before else [_lone(Kind.ADDED, b)]
+    ops += _output_changes(old, new, partners)
     changed = {(c.before, c.after) for c in ops}
     names = [(a.op.name, b.op.name) for a, b in pairs]
     places = [b.place for _, b in sorted(pairs, key=lambda pair: pair[0].place)]
@@ -361,10 +140,10 @@ def _compare(old: Graph, new: Graph) -> _Found:
     )
 
 
-def _output_changes(old: Graph, new: Graph, partner: dict[Node, Node], before: dict[Node, Node]) -> Iterator[OpChange]:
+def _output_changes(old: Graph, new: Graph, partners: Partners) -> Iterator[OpChange]:
     """Name outputs that another op computes now; an added or removed op says so itself."""
     for (was, a), (now, b) in zip(old.outputs, new.outputs, strict=False):
-        if not _same_source(a, b, partner) and not _stepped_over(a, b, partner, before):
+        if partners.moved(a, b):
             what = f"comes from {_told(b)} instead of {_told(a)}"
             yield OpChange(kind=Kind.INPUT, op="output", before=was, after=now, what=what)
 
@@ -374,12 +153,12 @@ def _lone(kind: Kind, node: Node) -> OpChange:
     return OpChange(kind=kind, op=node.op.type, before=before, after=after, what=", ".join(node.types))
 
 
-def _op_changes(a: Node, b: Node, partner: dict[Node, Node], before: dict[Node, Node]) -> list[OpChange]:
+def _op_changes(a: Node, b: Node, partners: Partners) -> list[OpChange]:
     def change(kind: Kind, what: str) -> OpChange:
         return OpChange(kind=kind, op=b.op.type, before=a.op.name, after=b.op.name, what=what)
 
     found = [change(Kind.PARAMETER, what) for what in _parameter_changes(a, b)]
-    found += [change(Kind.INPUT, what) for what in _input_changes(a, b, partner, before)]
+    found += [change(Kind.INPUT, what) for what in _input_changes(a, b, partners)]
     types = [(_dtype(x), _dtype(y)) for x, y in zip(a.op.outputs, b.op.outputs, strict=False)]
     if any(x != y for x, y in types) or len(a.op.outputs) != len(b.op.outputs):
         found.append(change(Kind.TYPE, f"{', '.join(a.types)} → {', '.join(b.types)}"))
@@ -395,34 +174,21 @@ def _dtype(value: Value) -> str:
 def _parameter_changes(a: Node, b: Node) -> Iterator[str]:
     """Compare what steers an op; `val` of `dtype` of a cast says the same as its type."""
     for name in sorted({*a.parameters, *b.parameters}):
-        old, new = (_written(n.parameters[name]) if name in n.parameters else "none" for n in (a, b))
+        old, new = (written(n.parameters[name]) if name in n.parameters else "none" for n in (a, b))
         if old != new:
             yield f"{name} {old} → {new}"
     for name in sorted({*a.weights} ^ {*b.weights}):
         yield f"weight {name} {'removed' if name in a.weights else 'added'}"
 
 
-def _input_changes(a: Node, b: Node, partner: dict[Node, Node], before: dict[Node, Node]) -> Iterator[str]:
+def _input_changes(a: Node, b: Node, partners: Partners) -> Iterator[str]:
     """Name inputs that come from elsewhere, unless they only step over what was added or removed."""
     for name in sorted({*a.reads} | {*b.reads}):
         old, new = a.reads.get(name), b.reads.get(name)
         if old is None or new is None:
             yield f"{name} is {'computed' if new else 'no longer computed'}"
-        elif _same_source(old, new, partner) or _stepped_over(old, new, partner, before):
-            continue
-        else:
+        elif partners.moved(old, new):
             yield f"{name} reads {_told(new)} instead of {_told(old)}"
-
-
-def _same_source(old: Source, new: Source, partner: dict[Node, Node]) -> bool:
-    there = partner.get(old.node) if old.node is not None else None
-    return there is new.node and old.place == new.place and (old.node is None) == (new.node is None)
-
-
-def _stepped_over(old: Source, new: Source, partner: dict[Node, Node], before: dict[Node, Node]) -> bool:
-    gone = old.node is not None and old.node not in partner
-    come = new.node is not None and new.node not in before
-    return gone or come
 
 
 def _told(source: Source) -> str:

@@ -89,10 +89,12 @@ class Trial:
         dataset = self._dataset()
         if dataset is not None:
             check_names(example, dataset)
-        reference = reference_for(self.entry, self.around.config, self.source, run_package=self._run_package)
+        reference = reference_for(
+            self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
+        )
         samples, origin, kinds = self._samples(example, dataset, reference)
         if reference is None:
-            why = "A finished package has no reference; name one in gate.yml (reference: {onnx: …}) to compare with."
+            why = "There is no reference: a finished package needs one in gate.yml, such as reference: {onnx: …}."
             return Bench(
                 samples,
                 origin,
@@ -113,6 +115,16 @@ class Trial:
             kinds=kinds,
             own_metric=self._own_metric(),
         )
+
+    def _base_package(self) -> Path | None:
+        """The package that the baseline shipped, where its report brings one."""
+        baseline = self.around.baseline
+        shipped = baseline.shipped(self.entry.name) if baseline else None
+        if baseline is None or shipped is None or shipped.package is None:
+            return None
+        package = (baseline.folder / shipped.package).resolve()
+        inside = package.is_relative_to(baseline.folder.resolve())
+        return package if inside and package.is_dir() else None
 
     def _own_metric(self) -> Callable[[Mapping[str, Array], Any], Array] | None:
         """The team's metric, run by the worker on a batch of outputs."""

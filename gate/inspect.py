@@ -25,6 +25,7 @@ from gate.shapes import Sizes, default_sizes
 
 SYSTEMS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
 MOST_ROWS = 60
+MOST_NAMED = 3  # ops that a cost is said to sit in
 COMPILED = "a compiled model: only its size can be said. Inspect the .mlpackage that it was made from"
 
 
@@ -217,6 +218,8 @@ def _function_lines(function: FunctionFacts) -> Iterator[str]:
         able = sum(unit in layer.eligible for layer in function.layers)
         yield f"eligible  {unit}: {able} of {len(function.layers)} ops (a rule's opinion; placement is known on a Mac)"
     yield from _layer_lines(function)
+    yield f"\nmost MACs in {_heaviest(function, 'macs')}"
+    yield f"most bytes in {_heaviest(function, 'weight_bytes')}"
     yield from (f"note      {text}" for text in function.notes)
     for finding in function.findings:
         yield f"{finding.severity:<9} {finding.rule}: {finding.message} {finding.advice}"
@@ -232,6 +235,14 @@ def _layer_lines(function: FunctionFacts) -> Iterator[str]:
         yield f"{cells}{row.parameters:>12,}{told:>12}{size(row.weight_bytes):>10}"
     if len(rows) > len(shown):
         yield f"… the {len(shown)} ops with most MACs of {len(rows)}; --json has all"
+
+
+def _heaviest(function: FunctionFacts, what: str) -> str:
+    """Name the ops that hold most of a cost, with their shares."""
+    rows = sorted(function.layers, key=lambda layer: -(getattr(layer, what) or 0))[:MOST_NAMED]
+    total = sum(getattr(layer, what) or 0 for layer in function.layers)
+    held = [f"{row.op} {row.name} ({percent(getattr(row, what) / total, 2)})" for row in rows if getattr(row, what)]
+    return ", ".join(held) or "no op"
 
 
 def _weight_lines(held: tuple[StoredWeight, ...]) -> Iterator[str]:

@@ -93,16 +93,16 @@ def _features(role: str, old: Sequence[InterfaceFeature], new: Sequence[Interfac
         twin = next((f for f in come if f.model_copy(update={"name": feature.name}) == feature), None)
         if twin is not None and len(gone) == len(come):
             come.remove(twin)
-            yield Change(True, f"{role} {feature.name} is now called {twin.name}", "renamed")
+            yield Change(True, f"{role} {feature.name!r} is now called {twin.name!r}", "renamed")
         else:
-            yield Change(True, f"{role} {feature.name} is gone", "removed")
+            yield Change(True, f"{role} {feature.name!r} is gone", "removed")
     for feature in come:
         needed = role == "input" and not feature.optional
-        yield Change(needed, f"{role} {feature.name} is new{' and required' if needed else ''}", "added")
+        yield Change(needed, f"{role} {feature.name!r} is new{' and required' if needed else ''}", "added")
     yield from _order(role, [f.name for f in old if f.name in after], [f.name for f in new if f.name in before])
     for name, feature in before.items():
         if name in after:
-            yield from _feature(f"{role} {name}", role, feature, after[name])
+            yield from _feature(f"{role} {name!r}", role, feature, after[name])
 
 
 def _order(role: str, old: list[str], new: list[str]) -> Iterator[Change]:

@@ -5,7 +5,6 @@ Plan (read and refuse before any work) → for each model entry: source, convers
 report. Everything is written into a private folder first and moved into place at the end.
 """
 
-import difflib
 import importlib.metadata
 import logging
 import platform
@@ -13,73 +12,30 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from gate import __version__, policy, render, waivers
-from gate.baseline import Baseline, load_baseline
+from gate import __version__, render, waivers
 from gate.checks.app_size import judge as judge_app_size
-from gate.checks.base import not_run
-from gate.checks.memory import refuse_impossible
+from gate.checks.base import no_answer, not_run
 from gate.compress import Workers
-from gate.config import Config, ModelEntry, Waiver, load, load_waivers
-from gate.engine import Engine, make_engine
+from gate.config import ModelEntry
 from gate.entry import Circumstances, Trial
 from gate.errors import Exit, UsageError
 from gate.files import write_text
-from gate.policy import Policy, Precision
-from gate.report import App, CheckName, Finding, Model, Outcome, Report, Role, Run, make_report
+from gate.plan import Options, Plan, make_plan
+from gate.policy import Policy
+from gate.quantity import duration
+from gate.report import App, CheckName, Model, Outcome, Report, Result, Role, Run, make_report
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
 
+__all__ = ["Options", "Plan", "check", "exit_code", "make_plan"]
+
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked on the command line, or by GitHub's inputs."""
-
-    config: Path
-    out: Path
-    models: tuple[str, ...] = ()
-    policies: tuple[str, ...] = ()
-    engine: str = "auto"
-    baseline: Path | None = None
-    cache: Path | None = None
-    jobs: int = 1
-    fail_on: str = "fail"
-    event: str | None = None
-    commit: str | None = None
-    base_commit: str | None = None
-    config_from: str = "working tree"
-    sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
-    site: Path | None = None  # wheels that the prepare step installed, for the team's code only
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be done, read and checked before any work."""
-
-    options: Options
-    config: Config
-    policies: dict[str, tuple[Policy, ...]]  # model name -> shipped first
-    engine: Engine
-    baseline: Baseline | None
-    waivers: tuple[Waiver, ...]
-    findings: tuple[Finding, ...]
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def entries(self) -> tuple[ModelEntry, ...]:
-        """The model entries that are judged."""
-        return tuple(entry for entry in self.config.models if entry.name in self.policies)
-
-    def remaining(self) -> float:
-        """Seconds that are left of the run's time limit; never less than one, so that a late stage still fails cleanly."""
-        return max(1.0, self.config.limits.time - (time.monotonic() - self.started))
+PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
 
 
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
@@ -109,60 +65,14 @@ def exit_code(report: Report, fail_on: str) -> Exit:
             return Exit.PASS
 
 
-def make_plan(options: Options) -> Plan:
-    """Read everything that can be wrong before any work is done."""
-    config = load(options.config)
-    refuse_impossible(config)
-    entries = _selected(config, options.models)
-    baseline, findings = load_baseline(options.baseline)
-    accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()
-    waivers.unknown(accepted, [entry.name for entry in config.models])
-    policies = {entry.name: _policies(entry, config, options.policies) for entry in entries}
-    _refuse_unknown_filter(options.policies, policies)
-    ended = waivers.expired(accepted, date.today())
-    return Plan(options, config, policies, make_engine(options.engine), baseline, accepted, (*findings, *ended))
-
-
-def _selected(config: Config, names: tuple[str, ...]) -> tuple[ModelEntry, ...]:
-    known = {entry.name: entry for entry in config.models}
-    for name in names:
-        if name not in known:
-            raise UsageError(f"--model {name}: no such entry in {config.folder.name}{_nearest(name, known)}")
-    return tuple(entry for entry in config.models if not names or entry.name in names)
-
-
-def _policies(entry: ModelEntry, config: Config, wanted: tuple[str, ...]) -> tuple[Policy, ...]:
-    """Load the entry's policies, the shipped one first; `--policy` filters the explored rows only."""
-    names = [name for name in entry.policies if name == entry.shipped_policy or not wanted or name in wanted]
-    found = tuple(policy.load(name, config.folder) for name in names)
-    for one in found:
-        one.refuse_unless_carried_by(config.target(entry), entry.name)
-        if one.precision is Precision.AS_IS and entry.source.kind not in ("coreml", "converter"):
-            raise UsageError(
-                f"model {entry.name!r}: policy as-is is for a finished package; this source is a {entry.source.kind}"
-            )
-    return found
-
-
-def _refuse_unknown_filter(wanted: tuple[str, ...], policies: dict[str, tuple[Policy, ...]]) -> None:
-    known = {one.name for row in policies.values() for one in row}
-    for name in wanted:
-        if name not in known and Path(name).stem not in known:
-            raise UsageError(f"--policy {name}: no selected model ships or explores it{_nearest(name, known)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
-    return f' (did you mean "{close[0]}"?)' if close else f"; known: {', '.join(sorted(known))}"
-
-
 @contextmanager
 def _workspace(out: Path) -> Iterator[Path]:
     """A private folder beside the results; gone when the run ends in any way."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: a file, expected a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".gate-", dir=out))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".gate-", dir=out))
+    except OSError as error:
+        raise UsageError(f"--out {out}: expected a folder that can be written to: {error.strerror}") from None
     try:
         yield work
     finally:
@@ -189,11 +99,12 @@ def toolchain_log(work: Path) -> Iterator[None]:
 
 def _publish(work: Path, out: Path) -> None:
     """Move the results into place; the report last, so that a report on disk always has its packages."""
-    for name in ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json"):
+    for name in PUBLISHED:
+        target = out / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        target.unlink(missing_ok=True)
         if (work / name).exists():
-            target = out / name
-            if target.is_dir():
-                shutil.rmtree(target)
             (work / name).replace(target)
 
 
@@ -234,9 +145,19 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
 
 
 def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progress) -> CandidateRecord:
+    role = Role.SHIP if policy is plan.policies[trial.entry.name][0] else Role.EXPLORE
+    if plan.is_over:
+        return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
-    shipped = policy is plan.policies[trial.entry.name][0]
-    return trial.judge(policy, Role.SHIP if shipped else Role.EXPLORE)
+    return trial.judge(policy, role)
+
+
+def _out_of_time(plan: Plan) -> Result:
+    limit = duration(plan.config.limits.time)
+    message = f"The run's time limit of {limit} was used up before this candidate."
+    return no_answer(
+        CheckName.FEASIBILITY, message, plan.engine.environment, "raise limits.time, or explore fewer policies"
+    )
 
 
 def _keep_log(source: Source, entry: ModelEntry, work: Path) -> str | None:

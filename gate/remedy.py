@@ -39,13 +39,19 @@ def command(
         raise UsageError(f"--model: {config} has {', '.join(entry.name for entry in plan.entries)}; name one of them")
     entry = plan.entries[0]
     policies = plan.policies[entry.name]
-    policy = next((p for p in policies if p.precision is not Precision.FLOAT32), None)
+    policy = _policy(policies)
     if policy is None:
         raise UsageError(f"model {entry.name!r}: policy {policies[0].name} computes in float32, so nothing can be lost")
     with tempfile.TemporaryDirectory(prefix="gate-float16-") as folder:
         work = Path(folder).resolve()
         with toolchain_log(work):
             return _examine_entry(plan, entry, policy, work, progress)
+
+
+def _policy(policies: Sequence[Policy]) -> Policy | None:
+    """The one that computes in float16, the shipped one first; else the package as it is."""
+    halves = [p for p in policies if p.precision is Precision.FLOAT16]
+    return next(iter([*halves, *(p for p in policies if p.precision is Precision.AS_IS)]), None)
 
 
 def _examine_entry(plan: Plan, entry: ModelEntry, policy: Policy, work: Path, progress: Progress) -> Float16Record:

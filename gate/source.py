@@ -743,6 +743,7 @@ def reference_for(
     if choice.outputs:
         return StoredReference(source, choice.outputs, choice.names)
     package = config.folder / choice.package if choice.package else base
-    return (
-        PackageReference(check_package(package, f"reference.package: {package.name}"), run_package) if package else None
-    )
+    if package is not None:
+        return PackageReference(check_package(package, f"reference.package: {package.name}"), run_package)
+    # A first run has no base: the source is the nearest thing to compare with, and the report says so.
+    return SourceReference(source, kind="source, for want of a base package") if source.is_torch else None

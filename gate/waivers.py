@@ -9,8 +9,8 @@ from datetime import date
 
 from gate.config import Waiver
 from gate.errors import ConfigError
-from gate.quantity import parse_level, parse_size
-from gate.report import CheckName, Finding, Outcome, Result, Severity, Unit, WaiverNote
+from gate.quantity import parse_decibel, parse_drop, parse_level, parse_size
+from gate.report import Bound, CheckName, Finding, Outcome, Result, Severity, Unit, WaiverNote
 
 APP = "app"
 
@@ -32,20 +32,54 @@ def waive(result: Result, model: str, waivers: Iterable[Waiver], today: date) ->
 
 
 def _covers(waiver: Waiver, result: Result) -> bool:
-    """Within the accepted value, and failing for the accepted rule alone."""
+    """On the accepted side of the accepted value, and failing for the accepted rule alone."""
     blocking = {f.rule for f in result.findings if f.severity is Severity.ERROR}
     if waiver.rule is not None and blocking != {waiver.rule}:
         return False
     if waiver.limit is None:
         return True
-    return bool(result.measurements) and result.measurements[0].value <= _limit(waiver, result.measurements[0].unit)
+    first = next(iter(result.measurements), None)
+    if first is None:
+        return False
+    accepted = _limit(waiver, first.unit)
+    return first.value >= accepted if first.bound is Bound.AT_LEAST else first.value <= accepted
 
 
 def _limit(waiver: Waiver, unit: Unit) -> float:
+    """Read the accepted value in the unit of what was measured."""
     try:
-        return parse_size(waiver.limit) if unit is Unit.BYTES else parse_level(waiver.limit)
+        match unit:
+            case Unit.BYTES:
+                return parse_size(waiver.limit)
+            case Unit.DECIBEL:
+                return parse_decibel(waiver.limit)
+            case Unit.POINTS:
+                return parse_drop(waiver.limit).value
+            case _:
+                return parse_level(_as_number(waiver.limit))
     except ValueError as error:
-        raise ConfigError(f"waivers.yml: waiver of {waiver.check} for {waiver.model}: limit: {error}") from None
+        raise _bad_limit(waiver, str(error)) from None
+
+
+def _as_number(text: str | None) -> str | float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return text
+
+
+def _bad_limit(waiver: Waiver, why: str) -> ConfigError:
+    return ConfigError(f"waivers.yml: waiver of {waiver.check} for {waiver.model}: limit: {why}")
+
+
+def _is_a_quantity(text: str) -> bool:
+    for parse in (parse_size, parse_decibel, parse_drop, parse_level):
+        try:
+            parse(text)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def expired(waivers: Iterable[Waiver], today: date) -> tuple[Finding, ...]:
@@ -62,8 +96,8 @@ def expired(waivers: Iterable[Waiver], today: date) -> tuple[Finding, ...]:
     )
 
 
-def unknown(waivers: Iterable[Waiver], models: Iterable[str]) -> None:
-    """Refuse a waiver for a model entry that does not exist."""
+def refuse_impossible(waivers: Iterable[Waiver], models: Iterable[str]) -> None:
+    """Refuse a waiver for a model entry that does not exist, or with a limit that is no quantity."""
     known = {*models, APP}
     for waiver in waivers:
         if waiver.model not in known:
@@ -71,4 +105,8 @@ def unknown(waivers: Iterable[Waiver], models: Iterable[str]) -> None:
         if (waiver.model == APP) != (waiver.check is CheckName.APP_SIZE):
             raise ConfigError(
                 f"waivers.yml: check {waiver.check} does not belong to model {waiver.model!r}; app_size belongs to app"
+            )
+        if waiver.limit is not None and not _is_a_quantity(waiver.limit):
+            raise _bad_limit(
+                waiver, f"found {waiver.limit!r}, expected a quantity such as 7 MB, 2 %, 2 points or 30 dB"
             )

@@ -3,6 +3,8 @@
 
     python -m tests.cases_table [PREFIX…]
 
+Without a prefix: the float16 cases, and those that `fidelity` and exact integers decide.
+
 Each float16 case must get its verdict at the tier that it names, its culprit first or among the first three; no negative control may
 fail. Fidelity and integer cases are held to their outcome. Converted packages are kept below out/cases.
 """
@@ -22,8 +24,7 @@ from gate.entry import Trial
 from gate.report import Outcome, Result, Role, Severity
 from tests.case_source import Case, load_cases, make_trial
 
-TIERS = {"wide": "declared", "narrow": "narrow", "acc16": "accumulate16", "none": "", "exact": "float32"}
-ARGUED: dict[str, str] = {}
+PREFIXES = ("fp16_", "pit_808", "pit_809", "pit_823", "pit_824", "pit_826", "dyn_703")
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def main(prefixes: Sequence[str]) -> int:
     logging.disable(logging.WARNING)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for case in load_cases(*(prefixes or ("fp16_",))):
+        for case in load_cases(*(prefixes or PREFIXES)):
             row = judge_case(case, Path(folder))
             rows.append(row)
             print(_line(row), flush=True)

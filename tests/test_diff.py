@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from gate.cli import app
 from gate.diff import Difference, Encoding, Kind, compare
-from gate.mil.program import Argument, Op, Program, Value
+from gate.mil.program import Argument, Block, Op, Program, Value
 from tests.mil.models import convert
-from tests.records import const, function, op, program, value, weight
+from tests.records import const, function, op, program, state, value, weight
 from tests.resnet import small_resnet
 
 
@@ -182,6 +182,20 @@ def test_a_stride_changes_one_op_and_the_rest_follows():
     (change,) = [c for c in found.ops if c.kind is not Kind.SHAPE]
     assert change.what == "strides [1, 1] → [2, 2]"
     assert "in consequence" in found.text()
+
+
+def test_ops_inside_a_loop_and_ops_without_outputs_are_compared_too():
+    def looping(factor: float) -> Program:
+        x, inner, test, y = value("x", 3), value("i", 3), value("t", 1, dtype="bool"), value("y", 3)
+        back = value("back", 3)
+        body = Block((inner,), (op("mul", back, x=inner, y=np.float16(factor)),), (back,))
+        check = Block((value("j", 3),), (op("fill", test, shape=[1], value=True),), (test,))
+        kept = op("write_state", (), input=state("s", 3), data=x)
+        return program(function((x,), kept, op("while_loop", y, blocks=(check, body), loop_vars=(x,)), outputs=(y,)))
+
+    assert compare(looping(2), looping(2)).matched == 4
+    (change,) = compare(looping(2), looping(3)).ops
+    assert (change.op, change.what) == ("mul", "y 2.0 → 3.0")
 
 
 @pytest.fixture(scope="module")

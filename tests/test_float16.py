@@ -28,10 +28,10 @@ from gate.mil.numerics import Precision, Rounding
 from gate.report import Environment, Outcome, Severity
 from tests import deep_network
 from tests.case_source import Case, load_cases, make_config, make_trial
-from tests.cases_table import judge_case, judge_float16
+from tests.cases_table import PREFIXES, judge_case, judge_float16
 
 ROOT = Path(__file__).parents[1]
-CASES = load_cases("fp16_", "pit_808", "pit_809", "pit_823", "pit_824", "pit_826", "dyn_703")
+CASES = load_cases(*PREFIXES)
 THIRD = random.Random(7).sample(CASES, len(CASES) // 3)
 REST = [case for case in CASES if case not in THIRD]
 MIL = Environment(engine="mil")

@@ -200,6 +200,8 @@ def test_the_command_prints_the_record_or_a_table(packages):
     assert Inspection.model_validate(json.loads(as_json.stdout)) == inspect(packages["plain"])
     assert "eligible" in as_text.stdout
     assert "by definition" in as_text.stdout
+    heaviest = max(inspect(packages["plain"]).functions[0].layers, key=lambda layer: layer.weight_bytes)
+    assert f"most bytes in {heaviest.op} {heaviest.name} (" in as_text.stdout
 
 
 def _inspect(model: ct.models.MLModel) -> Inspection:

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gate import pipeline
 from gate.errors import Exit, UsageError
 from gate.pipeline import Options
-from gate.report import CheckName, Outcome, Report
+from gate.report import CheckName, Outcome, Report, Result
 
 MODEL = """
 import sys, time
@@ -267,3 +268,112 @@ def test_two_runs_give_the_same_digests(tmp_path):
 
     assert first.package_digest == second.package_digest
     assert json.loads((tmp_path / "out" / "report.json").read_text())["outcome"] == "pass"
+
+
+LABELLED = """
+    dataset: eval.npz
+    budgets: {accuracy: {drop: 60 points}}
+"""
+
+
+def labelled(tmp_path: Path, **arrays: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((40, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "eval.npz", **({"input": images, "label": np.arange(40) % 10} | arrays))
+
+
+def accuracy(report: Report) -> list[Result]:
+    return [r for r in report.models[0].shipped.results if r.check is CheckName.ACCURACY]
+
+
+def test_labels_that_are_classes_are_judged_by_accuracy_without_naming_it(tmp_path):
+    labelled(tmp_path)
+
+    (row,) = accuracy(run(tmp_path, CONFIG + "    inputs: [{name: input}]" + LABELLED))
+
+    assert row.measurements[0].name == "accuracy_drop"
+    assert row.outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("arrays", "config", "told"),
+    [
+        pytest.param(
+            {"label": np.linspace(0, 1, 40)}, LABELLED, "its labels are no classes; name a metric", id="no classes"
+        ),
+        pytest.param({"label": np.zeros(40, dtype=np.int64)}, LABELLED, "every label is 0", id="one class"),
+        pytest.param({"label": np.full(40, 11)}, LABELLED, "11", id="more classes than logits"),
+    ],
+)
+def test_labels_that_the_metric_cannot_read_are_wrong_usage(tmp_path, arrays, config, told):
+    labelled(tmp_path, **arrays)
+
+    with pytest.raises(UsageError, match=told):
+        run(tmp_path, CONFIG + "    inputs: [{name: input}]" + config)
+
+
+def test_a_drop_needs_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "eval.npz", input=rng.standard_normal((4, 1, 8, 8)).astype(np.float32))
+
+    with pytest.raises(UsageError, match="at_least and drop need labels"):
+        run(tmp_path, CONFIG + "    inputs: [{name: input}]" + LABELLED)
+
+
+def test_the_base_branchs_answers_are_a_yardstick_and_its_package_a_reference(tmp_path):
+    labelled(tmp_path)
+    config = (
+        CONFIG + "    inputs: [{name: input}]" + LABELLED.replace("60 points", "60 points, against: [source, base]")
+    )
+    run(tmp_path, config)
+    (tmp_path / "out").rename(tmp_path / "base")
+    wider = config.replace("model.py:example}", "model.py:example, args: {width: 9}}\n    reference: base")
+
+    report = run(tmp_path, wider, baseline=tmp_path / "base" / "report.json")
+
+    assert report.models[0].reference == "base"
+    assert {row.against for row in accuracy(report)} == {"source", "base"}
+    assert outcomes(report)["fidelity"] == "fail", "another width is another model"
+
+
+def test_without_a_base_the_source_stands_in_and_the_report_says_so(tmp_path):
+    report = run(tmp_path, CONFIG + "    reference: base\n")
+
+    assert report.models[0].reference == "source, for want of a base package"
+    assert outcomes(report)["fidelity"] == "pass"
+
+
+def test_growth_without_a_baseline_is_a_warning_and_no_silence(tmp_path):
+    report = run(tmp_path, CONFIG + "    budgets: {size: {growth: 5 %}}\n")
+
+    size = next(r for r in report.models[0].shipped.results if r.check is CheckName.SIZE)
+    assert [f.rule for f in size.findings] == ["size.not_judged"]
+
+
+def test_two_policies_of_one_name_are_refused(tmp_path):
+    (tmp_path / "int8.yaml").write_text("name: int8\nsummary: mine\nprecision: float16\n")
+
+    with pytest.raises(UsageError, match="two of its policies are called int8"):
+        run(tmp_path, CONFIG + "    ship: int8\n    explore: [int8.yaml]\n")
+
+
+def test_a_pattern_that_keeps_nothing_in_float32_is_a_warning(tmp_path):
+    report = run(tmp_path, CONFIG + "    keep_float32: ['heads.*']\n")
+
+    findings = report.models[0].shipped.results[0].findings
+    assert any("'heads.*' matches no layer" in f.message for f in findings)
+
+
+@pytest.mark.parametrize("out", ["model.py", "model.py/deep"])
+def test_an_output_folder_that_cannot_be_is_wrong_usage(tmp_path, out):
+    with pytest.raises(UsageError, match="--out"):
+        pipeline.check(Options(config=project(tmp_path), out=tmp_path / out))
+
+
+def test_results_of_an_earlier_run_do_not_stay_beside_the_new_ones(tmp_path):
+    (tmp_path / "out" / "per_item").mkdir(parents=True)
+    (tmp_path / "out" / "per_item" / "old.jsonl").write_text("{}")
+
+    run(tmp_path)
+
+    assert not (tmp_path / "out" / "per_item" / "old.jsonl").exists()

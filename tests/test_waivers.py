@@ -8,7 +8,7 @@ import pytest
 from gate import config, waivers
 from gate.config import Waiver
 from gate.errors import ConfigError
-from gate.report import CheckName, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.report import Bound, CheckName, Finding, Measurement, Outcome, Result, Severity, Unit
 
 TODAY = date(2026, 11, 21)
 TOO_LARGE = Result(
@@ -60,15 +60,46 @@ def test_a_missing_answer_is_never_waived():
     assert waivers.waive(unknown, "tagger", [waiver()], TODAY).outcome is Outcome.ERROR
 
 
+@pytest.mark.parametrize(
+    ("value", "limit", "outcome"),
+    [
+        pytest.param(0.91, "90 %", "pass", id="above the accepted floor"),
+        pytest.param(0.90, "90 %", "pass", id="at the accepted floor"),
+        pytest.param(0.895, "90 %", "fail", id="below the accepted floor"),
+    ],
+)
+def test_a_floor_is_waived_down_to_the_accepted_value(value, limit, outcome):
+    floor = Measurement(name="accuracy", value=value, unit=Unit.FRACTION, limit=0.92, bound=Bound.AT_LEAST)
+    failed = Result(check=CheckName.ACCURACY, outcome=Outcome.FAIL, message="m", measurements=(floor,))
+
+    assert waivers.waive(failed, "tagger", [waiver(check="accuracy", limit=limit)], TODAY).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "limit"),
+    [(Unit.POINTS, 0.015, "2 points"), (Unit.DECIBEL, 25.0, "30 dB"), (Unit.NUMBER, 0.2, "0.3")],
+)
+def test_a_limit_is_written_in_the_budgets_own_form(unit, value, limit):
+    measured = Measurement(name="drop", value=value, unit=unit, limit=0.01)
+    failed = Result(check=CheckName.ACCURACY, outcome=Outcome.FAIL, message="m", measurements=(measured,))
+
+    assert waivers.waive(failed, "tagger", [waiver(check="accuracy", limit=limit)], TODAY).outcome is Outcome.PASS
+
+
+def test_a_limit_that_is_no_quantity_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match="found 'banana', expected a quantity"):
+        waivers.refuse_impossible([waiver(limit="banana")], ["tagger"])
+
+
 def test_an_ended_waiver_is_a_finding():
     assert [f.rule for f in waivers.expired([waiver(expires="2026-11-20"), waiver()], TODAY)] == ["waiver.expired"]
 
 
 def test_a_waiver_for_nothing_is_refused():
     with pytest.raises(ConfigError, match="model 'taggr': no such entry; known: app, tagger"):
-        waivers.unknown([waiver(model="taggr")], ["tagger"])
+        waivers.refuse_impossible([waiver(model="taggr")], ["tagger"])
     with pytest.raises(ConfigError, match="app_size belongs to app"):
-        waivers.unknown([waiver(check="app_size")], ["tagger"])
+        waivers.refuse_impossible([waiver(check="app_size")], ["tagger"])
 
 
 def test_the_file_is_read_and_its_mistakes_are_told(tmp_path):

@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from gate import metrics, regressions, stats
 from gate.bench import Bench
-from gate.checks.base import Check, Subject, not_run
+from gate.checks.base import Check, Subject, not_judged, not_run
 from gate.comparison import Comparison, Level, Limit, compare, level
-from gate.config import AccuracyBudget
+from gate.config import AccuracyBudget, MetricChoice
 from gate.data import Dataset, from_items
 from gate.errors import ConfigError, UsageError
 from gate.evidence import (
@@ -411,8 +411,9 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     """Run candidate and yardsticks on the data set, or, where there is none, on the bench's own samples."""
     bench, entry = subject.bench, subject.entry
     budget, source = entry.budgets.accuracy, _source_rows(subject)
-    metric = metrics.load(entry.metric, _class_names(subject), *((bench.own_metric,) if bench.own_metric else ()))
     dataset = bench.dataset or unlabelled(bench)
+    chosen = _metric_for(entry.metric, budget, dataset)
+    metric = metrics.load(chosen, _class_names(subject), *((bench.own_metric,) if bench.own_metric else ()))
     earlier, refused = _earlier(subject, dataset, metric)
     yardsticks = {**({"source": source} if source else {}), **earlier}
     if not yardsticks and (budget is None or budget.at_least is None or dataset.labels is None):
@@ -427,9 +428,20 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     return (*judge(evidence, budget, subject.engine.environment), *missing)
 
 
+def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
+    """Return the metric that the labels can be held to; None is agreement with the reference."""
+    if dataset.labels is None:
+        if budget is not None and (budget.at_least is not None or budget.drop is not None):
+            raise UsageError(f"budgets.accuracy: at_least and drop need labels; dataset {dataset.where} has none")
+        return choice if choice is not None and choice.name == "agreement" else None
+    if choice is None and not (dataset.labels.ndim == 1 and dataset.labels.dtype.kind in "iuU"):
+        raise UsageError(f"dataset {dataset.where}: its labels are no classes; name a metric (docs/config.md)")
+    return choice or MetricChoice(name="accuracy")
+
+
 def per_item_path(out: Path, entry: str, policy: str) -> Path:
     """Where the items of a candidate are written."""
-    return out / "per_item" / f"{entry}-{policy}.jsonl"
+    return out / "per_item" / entry / f"{policy}.jsonl"
 
 
 def _class_names(subject: Subject) -> tuple[str, ...]:
@@ -473,6 +485,9 @@ def _earlier(
     for name in names:
         if name in same:
             continue
+        if name != "base":
+            refused[name] = f"nothing to compare with {_who(name)}: --baseline brings the base branch's report only"
+            continue
         try:
             found[name] = recorded(_baseline_items(subject), dataset, metric)
         except UsageError as error:
@@ -501,12 +516,12 @@ def _same(subject: Subject) -> frozenset[str]:
     digest = subject.candidate.package.digest
     if budget is None or shipped is None or digest is None or shipped.package_digest != digest:
         return frozenset()
-    return frozenset(name for name in budget.against if name != "source")
+    return frozenset({"base"} & set(budget.against))
 
 
 def _not_paired(subject: Subject, name: str, why: str) -> Result:
     row = not_run(CheckName.ACCURACY, why, environment=subject.engine.environment)
-    return row.model_copy(update={"against": name})
+    return row.model_copy(update={"against": name, "findings": (not_judged(CheckName.ACCURACY, why),)})
 
 
 CHECK = Check(CheckName.ACCURACY, "Are the answers as good?", _answer)

@@ -5,7 +5,7 @@ The sum over the shipped candidate of every model entry. Entries that have no pa
 where a total is set.
 """
 
-from gate.checks.size import allowed
+from gate.checks.size import allowed, ungrown
 from gate.config import AppSizeBudget
 from gate.quantity import size
 from gate.report import CheckName, Measurement, Outcome, Result, Unit
@@ -27,6 +27,7 @@ def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline:
         check=CheckName.APP_SIZE,
         outcome=Outcome.FAIL if over else Outcome.PASS,
         measurements=(measurement,),
+        findings=ungrown(CheckName.APP_SIZE, budget.growth, baseline),
         message=f"The shipped models take {size(total)} together{told}.",
         remedy="ship a smaller policy for the largest model, or raise app.budgets.app_size" if over else None,
     )

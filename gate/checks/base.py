@@ -17,9 +17,9 @@ from gate.compress import Compressed
 from gate.config import Config, ModelEntry
 from gate.conversion import Conversion
 from gate.engine import Engine
-from gate.errors import GateError
+from gate.errors import GateError, UsageError
 from gate.mil import MilError
-from gate.report import CheckName, Environment, Outcome, Result
+from gate.report import CheckName, Environment, Finding, Outcome, Result, Severity
 
 LOG = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ def run(check: Check, subject: Subject) -> tuple[Result, ...]:
     """Return the check's results, or the one result that says why it has none."""
     try:
         return check.answer(subject)
+    except UsageError:
+        raise  # what was asked cannot be done as written: that is no missing answer
     except (MilError, GateError) as error:
         return (no_answer(check.name, str(error), subject.engine.environment),)
     except Exception as error:
@@ -70,3 +72,8 @@ def not_run(check: CheckName, why: str, *, required: bool = False, environment: 
     """Nobody asked, or it is not possible here."""
     where = environment or Environment(engine="static")
     return Result(check=check, outcome=Outcome.NOT_RUN, message=why, required=required, environment=where)
+
+
+def not_judged(check: CheckName, why: str) -> Finding:
+    """A budget is set, and this run could not hold anything against it."""
+    return Finding(rule=f"{check}.not_judged", severity=Severity.WARNING, message=why)

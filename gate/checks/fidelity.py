@@ -91,7 +91,7 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     result = judge(differences, limit, bench.reference_name, subject.engine.environment)
     if result.outcome is Outcome.PASS:
         return (result,)
-    named = tuple(suspects(package, conversion.layers, conversion.lines))
+    named = tuple(suspects(package, conversion.layers, conversion.lines, subject.config.folder))
     return (result.model_copy(update={"findings": result.findings + named}),)
 
 

@@ -14,7 +14,7 @@ from gate.report import CheckName, Finding, Interface, Outcome, Result, Severity
 ADVICE = {
     "added": "make it optional, or change the app in the same pull request",
     "removed": "keep it, or change the app in the same pull request",
-    "renamed": "give it its old name: `inputs:` and `outputs:` of gate.yml name the features",
+    "renamed": "give it its old name: inputs and outputs of gate.yml name the features",
     "order": "keep the order: Xcode's generated class takes its arguments in it",
     "type": "keep the type: the app's arrays and images are made for it",
     "shape": "accept the old shape too, by a range or enumerated shapes",

@@ -5,16 +5,16 @@ Only a Mac or a phone can say; the time of our evaluator on Linux never gates. T
 is set, the report says that it was not judged.
 """
 
-from gate.checks.base import Check, Subject, not_run
+from gate.checks.base import Check, Subject, not_judged, not_run
 from gate.report import CheckName, Result
 
 
 def _answer(subject: Subject) -> tuple[Result, ...]:
     if subject.entry.budgets.latency is None:
         return ()
-    return (
-        not_run(CheckName.LATENCY, "A latency budget is set, but this version of the gate does not measure latency."),
-    )
+    why = "A latency budget is set, but this version of the gate does not measure latency."
+    row = not_run(CheckName.LATENCY, why)
+    return (row.model_copy(update={"findings": (not_judged(CheckName.LATENCY, why),)}),)
 
 
 CHECK = Check(CheckName.LATENCY, "Is it fast enough?", _answer)

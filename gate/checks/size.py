@@ -5,10 +5,10 @@ Counts every file of the .mlpackage, in decimal MB. Xcode compiles it to .mlmode
 Mac only.
 """
 
-from gate.checks.base import Check, Subject
+from gate.checks.base import Check, Subject, not_judged
 from gate.config import SizeBudget
 from gate.quantity import Change, ChangeKind, size
-from gate.report import CheckName, Measurement, Outcome, Result, Unit
+from gate.report import CheckName, Finding, Measurement, Outcome, Result, Unit
 
 
 def allowed(baseline: int | None, growth: Change | None) -> float | None:
@@ -16,6 +16,13 @@ def allowed(baseline: int | None, growth: Change | None) -> float | None:
     if baseline is None or growth is None:
         return None
     return baseline * (1 + growth.value) if growth.kind is ChangeKind.RELATIVE else baseline + growth.value
+
+
+def ungrown(check: CheckName, growth: Change | None, baseline: int | None) -> tuple[Finding, ...]:
+    """Say that a growth budget had nothing to be held against."""
+    if growth is None or baseline is not None:
+        return ()
+    return (not_judged(check, "A growth budget is set, but there is no baseline: growth was not judged."),)
 
 
 def judge(package_bytes: int, budget: SizeBudget, baseline: int | None = None) -> Result:
@@ -32,6 +39,7 @@ def judge(package_bytes: int, budget: SizeBudget, baseline: int | None = None) -
         outcome=Outcome.FAIL if over else Outcome.PASS,
         measurements=(measurement,),
         message=_message(package_bytes, limit, over, grew=grown is not None and limit == grown),
+        findings=ungrown(CheckName.SIZE, budget.growth, baseline),
         remedy="choose a smaller policy, or raise budgets.size" if over else None,
     )
 

@@ -28,16 +28,17 @@ class Pattern:
     advice: str
     evidence: str
     fits: Callable[[Op, Mapping[str, Op]], bool]
+    code: str = ""  # what the author's line must contain
 
 
-def suspects(package: Path, layers: Mapping[str, str], lines: Mapping[str, str]) -> Iterator[Finding]:
-    """Name the ops that fit a known pattern."""
+def suspects(package: Path, layers: Mapping[str, str], lines: Mapping[str, str], folder: Path) -> Iterator[Finding]:
+    """Name the ops that fit a known pattern; the author's files, below `folder`, are read as text only."""
     function = load_program(package).function()
     makers = _makers(function)
     for op in function.body.walk():
+        name = op.outputs[0].name if op.outputs else ""
         for pattern in PATTERNS:
-            if op.outputs and pattern.fits(op, makers):
-                name = op.outputs[0].name
+            if name and pattern.fits(op, makers) and pattern.code in _line(lines.get(name), folder):
                 yield Finding(
                     rule=pattern.rule,
                     severity=Severity.WARNING,
@@ -48,6 +49,16 @@ def suspects(package: Path, layers: Mapping[str, str], lines: Mapping[str, str])
                     advice=pattern.advice,
                     evidence=pattern.evidence,
                 )
+
+
+def _line(place: str | None, folder: Path) -> str:
+    """Read the line that a place such as model.py:41 names; empty where there is none."""
+    file, _, number = (place or "").rpartition(":")
+    path = (folder / file).resolve()
+    if not file or not number.isdigit() or not path.is_relative_to(folder.resolve()) or not path.is_file():
+        return ""
+    rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return rows[int(number) - 1] if 0 < int(number) <= len(rows) else ""
 
 
 def _makers(function: Function) -> dict[str, Op]:
@@ -116,5 +127,13 @@ PATTERNS = (
         "write the norm by hand: x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps)",
         f"{COREMLTOOLS}/issues/2821",
         _inflated_norm,
+    ),
+    Pattern(
+        "fidelity.alpha",
+        "The argument alpha of an addition or subtraction is dropped on the export route.",
+        "multiply explicitly: x + alpha * y",
+        f"{COREMLTOOLS}/pull/2680",
+        lambda op, makers: op.type in ("add", "sub"),
+        code="alpha=",
     ),
 )

@@ -131,8 +131,13 @@ class _Search:
 
     def ranked(self, locals_: dict[Place, Local]) -> tuple[Culprit, ...]:
         found = [Culprit(p, d, locals_[p]) for p, d in self.found.items() if d > 0.0]
-        found.sort(key=lambda c: (-float(f"{c.damage:.2g}"), c.place.index))
-        return tuple(found[:RANKED])
+        return tuple(sorted(found, key=_rank)[:RANKED])
+
+
+def _rank(culprit: Culprit) -> tuple[float, bool, int]:
+    """By damage; among equals the first in the program, and a cast inside it after the op that it serves."""
+    place = culprit.place
+    return -float(f"{culprit.damage:.2g}"), place.type == "cast" and place.index >= 0, place.index
 
 
 def _halves(segment: tuple[Place, ...]) -> Iterator[tuple[Place, ...]]:

@@ -427,7 +427,7 @@ CURES = (
     ),
     _cure(
         "resolution",
-        "cast gather mul add floor floor_div",
+        "cast gather mul add sub clip floor floor_div",
         "compute indices and positions in int32: float16 skips whole numbers above 2,048",
         f"{COREMLTOOLS}/issues/2193",
         lambda s: s.result_peak > 2048,

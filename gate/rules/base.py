@@ -8,6 +8,7 @@ an op found by the rule is not eligible for: eligible means that no rule speaks 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from gate.mil.features import Features, read_features
 from gate.mil.program import Argument, Constant, Op, Program, TensorType, Value
@@ -32,7 +33,7 @@ class Scene:
     ops: tuple[Op, ...]  # that run, nested ones too
     made: Mapping[Value, Op]
 
-    @property
+    @cached_property
     def mixed(self) -> bool:
         """Does the program compute in float16 at all?"""
         return any(dtype(value) == "float16" for op in self.ops for value in op.outputs)

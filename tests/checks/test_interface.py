@@ -38,11 +38,11 @@ def after(**fields) -> Interface:
     ("before", "now", "outcome", "told"),
     [
         pytest.param(BEFORE, BEFORE, "pass", "are those of the baseline", id="nothing"),
-        pytest.param(BEFORE, after(outputs=(changed(Y, name="probs"),)), "fail", "y is now called probs", id="renamed"),
-        pytest.param(BEFORE, after(inputs=(X,)), "fail", "input z is gone", id="removed"),
-        pytest.param(BEFORE, after(inputs=(X, Z, changed(X, name="w"))), "fail", "w is new and required", id="a required input"),
-        pytest.param(BEFORE, after(inputs=(X, Z, changed(X, name="w", optional=True))), "pass", "w is new", id="an optional input"),
-        pytest.param(BEFORE, after(outputs=(Y, changed(Y, name="w"))), "pass", "w is new", id="a new output"),
+        pytest.param(BEFORE, after(outputs=(changed(Y, name="probs"),)), "fail", "'y' is now called 'probs'", id="renamed"),
+        pytest.param(BEFORE, after(inputs=(X,)), "fail", "input 'z' is gone", id="removed"),
+        pytest.param(BEFORE, after(inputs=(X, Z, changed(X, name="w"))), "fail", "'w' is new and required", id="a required input"),
+        pytest.param(BEFORE, after(inputs=(X, Z, changed(X, name="w", optional=True))), "pass", "'w' is new", id="an optional input"),
+        pytest.param(BEFORE, after(outputs=(Y, changed(Y, name="w"))), "pass", "'w' is new", id="a new output"),
         pytest.param(BEFORE, after(inputs=(Z, X)), "fail", "order of inputs is now z, x", id="order of inputs"),
         pytest.param(BEFORE, after(outputs=(changed(Y, dtype="float16"),)), "fail", "dtype was float32, is float16", id="type"),
         pytest.param(BEFORE, after(inputs=(changed(X, kind="image"), Z)), "fail", "kind was array, is image", id="kind"),
@@ -122,7 +122,7 @@ def test_a_package_is_compared_with_what_the_baseline_recorded(packages):
     assert answer(packages["probs"], recorded).outcome is Outcome.PASS
     failed = answer(packages["scores"], recorded)
     assert failed.outcome is Outcome.FAIL
-    assert "output probs is now called scores" in failed.message
+    assert "output 'probs' is now called 'scores'" in failed.message
 
 
 def test_without_a_record_to_compare_with_it_is_not_run(packages):

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What will be done, and what of it can be refused before any work?
+
+Everything that is wrong with what was asked and can be known without running anything is told here, with exit code 2.
+"""
+
+import difflib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from gate import metrics, policy, waivers
+from gate.baseline import Baseline, load_baseline
+from gate.checks.accuracy import check_budget
+from gate.checks.memory import refuse_impossible
+from gate.config import Config, ModelEntry, Waiver, load, load_waivers
+from gate.engine import Engine, make_engine
+from gate.errors import ConfigError, UsageError
+from gate.files import is_lfs_pointer
+from gate.policy import Policy, Precision
+from gate.report import Finding, Severity
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked on the command line, or by GitHub's inputs."""
+
+    config: Path
+    out: Path
+    models: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    engine: str = "auto"
+    baseline: Path | None = None
+    cache: Path | None = None
+    jobs: int = 1
+    fail_on: str = "fail"
+    event: str | None = None
+    commit: str | None = None
+    base_commit: str | None = None
+    config_from: str = "working tree"
+    sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    site: Path | None = None  # wheels that the prepare step installed, for the team's code only
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, read and checked before any work."""
+
+    options: Options
+    config: Config
+    policies: dict[str, tuple[Policy, ...]]  # model name -> shipped first
+    engine: Engine
+    baseline: Baseline | None
+    waivers: tuple[Waiver, ...]
+    findings: tuple[Finding, ...]
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def entries(self) -> tuple[ModelEntry, ...]:
+        """The model entries that are judged."""
+        return tuple(entry for entry in self.config.models if entry.name in self.policies)
+
+    @property
+    def is_over(self) -> bool:
+        """Is the run's time limit used up? A stage that has begun is finished."""
+        return time.monotonic() - self.started > self.config.limits.time
+
+    def remaining(self) -> float:
+        """Seconds that are left of the run's time limit; never less than one, so that a late stage still fails cleanly."""
+        return max(1.0, self.config.limits.time - (time.monotonic() - self.started))
+
+
+def make_plan(options: Options) -> Plan:
+    """Read everything that can be wrong before any work is done."""
+    config = load(options.config)
+    refuse_impossible(config)
+    entries = _selected(config, options.models)
+    for entry in entries:
+        _refuse_missing_files(entry, config)
+        _refuse_metric(entry)
+    baseline, findings = load_baseline(options.baseline)
+    accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()
+    waivers.refuse_impossible(accepted, [entry.name for entry in config.models])
+    policies = {entry.name: _policies(entry, config, options.policies) for entry in entries}
+    _refuse_unknown_filter(options.policies, policies)
+    notes = (*findings, *waivers.expired(accepted, date.today()), *_unused(config, options))
+    return Plan(options, config, policies, make_engine(options.engine), baseline, accepted, notes)
+
+
+def _selected(config: Config, names: tuple[str, ...]) -> tuple[ModelEntry, ...]:
+    known = {entry.name: entry for entry in config.models}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--model {name}: no such entry in {config.folder.name}{_nearest(name, known)}")
+    return tuple(entry for entry in config.models if not names or entry.name in names)
+
+
+def _policies(entry: ModelEntry, config: Config, wanted: tuple[str, ...]) -> tuple[Policy, ...]:
+    """Load the entry's policies, the shipped one first; `--policy` filters the explored rows only."""
+    every = [policy.load(name, config.folder) for name in entry.policies]
+    names = [one.name for one in every]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"model {entry.name!r}: two of its policies are called {', '.join(sorted(twice))}; rename one")
+    asked = {name for given in wanted for name in (given, Path(given).stem)}
+    found = tuple(one for index, one in enumerate(every) if index == 0 or not wanted or one.name in asked)
+    for one in found:
+        one.refuse_unless_carried_by(config.target(entry), entry.name)
+        if one.precision is Precision.AS_IS and entry.source.kind not in ("coreml", "converter"):
+            raise UsageError(
+                f"model {entry.name!r}: policy as-is is for a finished package; this source is a {entry.source.kind}"
+            )
+        if one.keep_float32 and entry.source.kind in ("coreml", "converter"):
+            raise UsageError(
+                f"model {entry.name!r}: policy {one.name} keeps layers in float32, but a {entry.source.kind} source has no layer names"
+            )
+    return found
+
+
+def _refuse_unknown_filter(wanted: tuple[str, ...], policies: dict[str, tuple[Policy, ...]]) -> None:
+    known = {one.name for row in policies.values() for one in row}
+    for name in wanted:
+        if name not in known and Path(name).stem not in known:
+            raise UsageError(f"--policy {name}: no selected model ships or explores it{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f' (did you mean "{close[0]}"?)' if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _refuse_missing_files(entry: ModelEntry, config: Config) -> None:
+    """Refuse a file that gate.yml names and that is not there; what the source reads is told by the source."""
+    named = {f"outputs.{output.name}.classes": output.classes for output in entry.outputs}
+    named |= {"calibration": entry.calibration, "setup.requirements": config.setup.requirements}
+    if entry.reference is not None:
+        named |= {"reference.onnx": entry.reference.onnx, "reference.outputs": entry.reference.outputs}
+    for key, name in named.items():
+        if name is None or ".py:" in name:
+            continue
+        path = config.folder / name
+        if not path.is_file():
+            raise ConfigError(f"models.{entry.name}.{key}: {name}: no such file")
+        if is_lfs_pointer(path):
+            raise ConfigError(f"models.{entry.name}.{key}: {name}: a Git LFS pointer, not the file; run `git lfs pull`")
+    for folder in config.setup.pythonpath:
+        if not (config.folder / folder).is_dir():
+            raise ConfigError(f"setup.pythonpath: {folder}: no such folder")
+
+
+def _refuse_metric(entry: ModelEntry) -> None:
+    """Refuse an unknown metric, and a budget in a form that its metric cannot have."""
+    budget = entry.budgets.accuracy
+    if entry.metric is None or metrics.is_own(entry.metric):
+        return
+    metric = metrics.load(entry.metric)
+    if budget is not None:
+        check_budget(metric, budget)
+
+
+def _unused(config: Config, options: Options) -> Iterator[Finding]:
+    """Say which keys are read and change nothing in this version, or on this command line."""
+    for entry in config.models:
+        if entry.calibration is not None:
+            yield _note(
+                f"models.{entry.name}.calibration: no policy of this version quantizes activations; it is not used"
+            )
+        if entry.splits.calibrate or entry.splits.search:
+            yield _note(
+                f"models.{entry.name}.splits: only the confirmation part is judged; the rest is kept for searches"
+            )
+    if (config.setup.requirements or config.setup.fetch) and options.site is None:
+        yield _note("setup: only the action's prepare step installs and fetches; here, what is installed is used")
+
+
+def _note(message: str) -> Finding:
+    return Finding(rule="config.unused", severity=Severity.INFO, message=message)
