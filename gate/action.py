@@ -31,16 +31,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from gate import config, github, prepare, render
-from gate.document import Record, dotted
+from gate import baseline, config, github, prepare, render
+from gate.document import Record
 from gate.errors import Exit, GateError, NoAnswer, UsageError
 from gate.files import write_text
-from gate.report import Outcome, Report
+from gate.report import Outcome, Report, exit_code
 
 SUMMARY_BYTES = 1_000_000  # GitHub drops a summary above 1 MiB as a whole
-REPORT_BYTES = github.MEMBER_BYTES
 ANNOTATIONS_PER_LEVEL = 10  # GitHub shows no more of a level per step, and a composite action is one step
 ANNOTATION_CHARACTERS = 4_000
 LOG_BYTES = 4_000_000
@@ -585,39 +584,16 @@ def _report_other_run(inputs: Inputs, around: Surroundings, event: github.Event)
     if data is None:  # as when no model was concerned; an older comment is then brought up to date
         answer = Answer(VERDICT_NONE, Exit.PASS, UNTOLD, UNTOLD)
     else:
-        answer = _judged(load_report(data), inputs, around.run_url(run.id))
+        answer = _judged(baseline.parse_report(data, "report.json"), inputs, around.run_url(run.id))
     around.summarize(answer.summary)
     _comment(inputs, around, pull.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))
     return Exit.PASS
 
 
-def load_report(data: bytes) -> Report:
-    """Read a report that somebody else wrote; raise UsageError when it is not one."""
-    if len(data) > REPORT_BYTES:
-        raise UsageError(f"report.json: {len(data)} bytes, expected at most {REPORT_BYTES}")
-    try:
-        return Report.model_validate_json(data)
-    except ValidationError as problem:
-        first = problem.errors(include_url=False, include_input=False)[0]
-        raise UsageError(
-            f"report.json: {dotted(first['loc'])}: {first['msg']}; expected a report of this gate"
-        ) from None
-
-
-def exit_code(outcome: Outcome, fail_on: FailOn) -> Exit:
-    """Return what the job ends with. Inconclusive is neutral unless the team says otherwise."""
-    if fail_on is FailOn.NEVER:
-        return Exit.PASS
-    neutral = Exit.NO_ANSWER if fail_on is FailOn.INCONCLUSIVE else Exit.PASS
-    return {Outcome.FAIL: Exit.FAIL, Outcome.ERROR: Exit.NO_ANSWER, Outcome.INCONCLUSIVE: neutral}.get(
-        outcome, Exit.PASS
-    )
-
-
 def _answer(inputs: Inputs, around: Surroundings) -> Answer:
     if inputs.report:
-        return _judged(load_report(_read(prepare.inside(around.workspace, inputs.report))), inputs, around.run_url())
+        return _judged(_read_report(prepare.inside(around.workspace, inputs.report)), inputs, around.run_url())
     ended = around.work / "evaluated.json"
     if ended.exists():
         return _evaluated(Evaluated.model_validate_json(ended.read_bytes()), inputs, around)
@@ -632,7 +608,7 @@ def _evaluated(ended: Evaluated, inputs: Inputs, around: Surroundings) -> Answer
     file = around.work / "out" / "report.json"
     if ended.exit_code in (Exit.USAGE, Exit.CRASH) or not file.exists():
         return _unanswered(_known(ended.exit_code), ended.message, inputs)
-    answer = _judged(load_report(_read(file)), inputs, around.run_url())
+    answer = _judged(_read_report(file), inputs, around.run_url())
     if answer.exit_code != ended.exit_code:
         told = f"report.json says {answer.verdict}, but `gate check` ended with exit code {ended.exit_code}"
         return _unanswered(Exit.NO_ANSWER, f"{told}; neither is believed.\n{ended.message}", inputs)
@@ -667,6 +643,10 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
+def _read_report(path: Path) -> Report:
+    return baseline.parse_report(_read(path), path.name)
+
+
 def _read(path: Path) -> bytes:
     """Read a file that the evaluated side could have replaced: no link is followed, and no more than a report is read."""
     try:
@@ -676,7 +656,7 @@ def _read(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UsageError(f"{path.name}: expected a plain file")
-        return stream.read(REPORT_BYTES + 1)
+        return stream.read(baseline.MAX_BYTES + 1)
 
 
 def annotate(annotations: Iterable[render.Annotation]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gate.document import dotted
 from gate.errors import UsageError
 from gate.report import Candidate, Finding, Outcome, Report, Severity
 
-MAX_BYTES = 50_000_000
+MAX_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,19 @@ def read_report(path: Path) -> Report:
     """Read report.json; what does not fit the schema is a UsageError."""
     if not path.is_file():
         raise UsageError(f"{path}: no such report")
-    if path.stat().st_size > MAX_BYTES:
-        raise UsageError(f"{path}: {path.stat().st_size} bytes, expected a report of at most {MAX_BYTES}")
+    with path.open("rb") as stream:
+        return parse_report(stream.read(MAX_BYTES + 1), str(path))
+
+
+def parse_report(data: bytes, where: str) -> Report:
+    """Read a report that somebody else may have written; what does not fit the schema is a UsageError."""
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{where}: more than a report may have, expected at most {MAX_BYTES} bytes")
     try:
-        return Report.model_validate_json(path.read_bytes())
+        return Report.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "(document)"
-        raise UsageError(f"{path}: not a report of this version: {where}: {first['msg']}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UsageError(f"{where}: not a report of this version: {dotted(first['loc'])}: {first['msg']}") from None
 
 
 def load_baseline(path: Path | None) -> tuple[Baseline | None, tuple[Finding, ...]]:

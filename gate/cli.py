@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Example: gate check --config gate.yml\n\nJudge Core ML models before they are merged: conversion, float16, size and accuracy "
-    "budgets, on Linux.\n\nExit codes: 0 pass, 1 a check fails, 2 wrong usage or configuration, 3 no answer where one was required, 70 our own crash.",
+    "budgets, on Linux.\n\nExit codes: 0 pass, 1 a check fails, 2 wrong usage or configuration, 3 no answer where one was required, 70 our own crash, 130 stopped by Ctrl-C.",
 )
 
 
@@ -287,7 +287,7 @@ def main() -> None:
     except GateError as error:
         _stop(f"no answer: {error}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _stop("stopped", 130)
+        _stop("stopped", Exit.STOPPED)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of click, which typer carries under a private name
             _stop(f"{error.format_message()}\nTry --help.", Exit.USAGE)

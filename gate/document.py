@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gate.errors import UsageError
 
 MAX_BYTES = 1_000_000  # a gate.yml of 1 MB is a mistake or an attack
+MAX_DIGITS = 40  # Python reads no whole number of thousands of digits, and none of ours needs twenty
 
 
 class Record(BaseModel):
@@ -52,6 +53,14 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MAX_DIGITS:
+            raise _refused(f"a number of {len(node.value)} digits, expected at most {MAX_DIGITS}", node)
+        return super().construct_yaml_int(node)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+
 
 def read_yaml(path: Path, error: type[UsageError]) -> Any:
     """Read one YAML document; every mistake is an `error` that names file and line."""
@@ -59,14 +68,20 @@ def read_yaml(path: Path, error: type[UsageError]) -> Any:
         raise error(f"{path}: no such file")
     if path.stat().st_size > MAX_BYTES:
         raise error(f"{path}: {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
+    return load_yaml(path.read_bytes(), str(path), error)
+
+
+def load_yaml(content: bytes, where: str, error: type[UsageError]) -> Any:
+    """Read one YAML document from memory."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return yaml.load(content.decode("utf-8"), Loader=_StrictLoader)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise error(f"{path}{line}: {problem.problem or problem.context}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
-        raise error(f"{path}: not a YAML file: {problem}") from None
+        raise error(f"{where}{line}: {problem.problem or problem.context}") from None
+    # the last three: what PyYAML lets through of a date such as 2026-13-45, of `!!bool x` and of `!!timestamp x`
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as problem:
+        raise error(f"{where}: not a YAML file: {problem}") from None
 
 
 def parse(model: type[R], data: Any, where: str, error: type[UsageError]) -> R:

@@ -23,6 +23,7 @@ class Exit(IntEnum):
     USAGE = 2
     NO_ANSWER = 3
     CRASH = 70
+    STOPPED = 130  # Ctrl-C, as shells count it
 
 
 class GateError(Exception):

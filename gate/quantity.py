@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+LARGEST_SIZE = 10**15
+LONGEST_SECONDS = 7 * 24 * 3600.0
 _NUMBER = re.compile(r"^\s*([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([^\d\s].*?)?\s*$")
 
 
@@ -36,11 +38,17 @@ def parse_size(value: Any) -> int:
     """Read `6 MB`, `6 MiB` or a whole number of bytes, in bytes."""
     expected = "a size such as 6 MB (decimal) or 6 MiB"
     if isinstance(value, int) and not isinstance(value, bool):
-        return int(_not_negative(value, value, expected))
+        return _plausible_size(value, value, expected)
     number, unit = _split(value, expected)
     if unit.upper() not in SIZE_UNITS:
         raise ValueError(f"found {value!r}, expected {expected}")
-    return round(_not_negative(number, value, expected) * SIZE_UNITS[unit.upper()])
+    return _plausible_size(number * SIZE_UNITS[unit.upper()], value, expected)
+
+
+def _plausible_size(count: float, text: Any, expected: str) -> int:
+    if not 0 <= count <= LARGEST_SIZE:
+        raise ValueError(f"found {text!r}, expected {expected}, not negative and at most 1 PB")
+    return round(count)
 
 
 def parse_fraction(value: Any) -> float:
@@ -74,9 +82,10 @@ def parse_duration(value: Any) -> float:
     """Read `10 min`, `30 s`, `5 ms` or `2 h`, in seconds."""
     expected = "a duration such as 10 min or 30 s"
     number, unit = _split(value, expected)
-    if unit not in TIME_UNITS or number <= 0:
-        raise ValueError(f"found {value!r}, expected {expected}, above zero")
-    return number * TIME_UNITS[unit]
+    seconds = number * TIME_UNITS.get(unit, 0.0)
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise ValueError(f"found {value!r}, expected {expected}, above zero and at most 7 days (168 h)")
+    return seconds
 
 
 class ChangeKind(StrEnum):
@@ -151,7 +160,10 @@ Size = Annotated[
     BeforeValidator(parse_size),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": rf"{_DIGITS}([kKMG]i?)?B\s*$"}],
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": LARGEST_SIZE},
+                {"type": "string", "pattern": rf"{_DIGITS}([kKMG]i?)?B\s*$"},
+            ],
             "examples": ["6 MB"],
         }
     ),
@@ -176,7 +188,7 @@ Growth = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 0},
+                {"type": "integer", "minimum": 0, "maximum": LARGEST_SIZE},
                 {"type": "string", "pattern": rf"{_DIGITS}(([kKMG]i?)?B|%)\s*$"},
             ],
             "examples": ["5 %"],

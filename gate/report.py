@@ -11,6 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from gate.document import Record
+from gate.errors import Exit
 
 SCHEMA_VERSION = 1
 
@@ -353,6 +354,15 @@ def verdict(results: tuple[Result, ...]) -> Outcome:
         if outcome in counted:
             return outcome
     return Outcome.PASS
+
+
+def exit_code(outcome: Outcome, fail_on: str) -> Exit:
+    """Return what a command or a job ends with. Inconclusive is neutral unless the team says otherwise."""
+    if fail_on == "never":
+        return Exit.PASS
+    neutral = Exit.NO_ANSWER if fail_on == "inconclusive" else Exit.PASS
+    codes = {Outcome.FAIL: Exit.FAIL, Outcome.ERROR: Exit.NO_ANSWER, Outcome.INCONCLUSIVE: neutral}
+    return codes.get(outcome, Exit.PASS)
 
 
 def make_report(run: Run, models: tuple[Model, ...], app: App = App(), findings: tuple[Finding, ...] = ()) -> Report:  # noqa: B008

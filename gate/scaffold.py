@@ -6,7 +6,6 @@ measured: a package's on disk, a converted model's by running the gate once. A l
 """
 
 import ast
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -14,13 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
 from pydantic import Field
 
 from gate.candidate import read_package
-from gate.document import Record
-from gate.errors import GateError, UsageError
+from gate.config import Config
+from gate.document import Record, load_yaml, parse
+from gate.errors import ConfigError, GateError, UsageError
 from gate.files import shipped, write_text
-from gate.quantity import percent, size
+from gate.quantity import points, size
 
 SLACK = 1.10
 SKIPPED = {
@@ -37,6 +38,7 @@ SKIPPED = {
     "Pods",
 }
 MAX_FILES = 20_000
+NAME_CHARACTERS = 70  # gate.yml allows 80; a number may follow
 WORKFLOWS = {"gate.yml": "coreml-gate.yml", "gate-report.yml": "coreml-gate-report.yml"}
 
 
@@ -62,7 +64,7 @@ class Found:
     """One model that a repository seems to hold."""
 
     name: str
-    source: str  # as gate.yml writes it
+    source: dict[str, str]  # as gate.yml holds it
     folder: str
     package_bytes: int | None = None
     note: str | None = None
@@ -85,12 +87,14 @@ def write(folder: Path, *, force: bool) -> Scaffold:
             f"{folder}: found no .mlpackage, no ct.convert( and no function that returns a torch module; write gate.yml by hand (docs/config.md)"
         )
     data = next(_datasets(folder), None)
-    write_text(targets["gate.yml"], render(found, data))
+    text = render(found, data)
+    parse(Config, load_yaml(text.encode(), "gate.yml", ConfigError), "gate.yml", ConfigError)
+    write_text(targets["gate.yml"], text)
     for shipped_name, name in WORKFLOWS.items():
         write_text(targets[name], (shipped("workflows") / shipped_name).read_text(encoding="utf-8"))
     return Scaffold(
         written=tuple(str(path.relative_to(folder)) for path in targets.values()),
-        models=tuple(f"{f.name}: {f.source}" for f in found),
+        models=tuple(f"{f.name}: {' '.join(f.source.values())}" for f in found),
         notes=tuple(f"{f.name}: {f.note}" for f in found if f.note),
     )
 
@@ -101,9 +105,9 @@ def scan(folder: Path) -> Iterator[Found]:
     for path in paths:
         if path.suffix == ".mlpackage":
             relative = path.relative_to(folder)
-            yield Found(_name(path.stem), f"{{coreml: {relative.as_posix()}}}", relative.parent.as_posix())
+            yield Found(_name(path.stem), {"coreml": relative.as_posix()}, relative.parent.as_posix())
     for path in paths:
-        if path.suffix == ".py":
+        if path.suffix == ".py" and ":" not in str(path.relative_to(folder)):  # path.py:function could not name it
             yield from _functions(path, folder)
 
 
@@ -139,13 +143,12 @@ def _functions(path: Path, folder: Path) -> Iterator[Found]:
         where = f"{relative.as_posix()}:{function.name}"
         text = ast.unparse(function)
         if re.search(r"\b(ct|coremltools)\.convert\(", text):
-            yield Found(_name(path.stem), f"{{converter: {where}}}", relative.parent.as_posix())
+            yield Found(_name(path.stem), {"converter": where}, relative.parent.as_posix())
         elif _returns_module(function, modules):
             note = None if example else "write a function that returns example inputs, and name it in `example`"
-            suffix = f", example: {relative.as_posix()}:{example or 'example'}"
             yield Found(
                 _name(path.stem if path.stem != "model" else relative.parent.name or "model"),
-                f"{{factory: {where}{suffix}}}",
+                {"factory": where, "example": f"{relative.as_posix()}:{example or 'example'}"},
                 relative.parent.as_posix(),
                 note=note,
             )
@@ -177,7 +180,7 @@ def _made_of(value: ast.expr) -> str | None:
 
 
 def _name(text: str) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "model"
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:NAME_CHARACTERS] or "model"
 
 
 def _unique(found: list[Found]) -> list[Found]:
@@ -197,15 +200,15 @@ def _measured(found: list[Found], folder: Path) -> list[Found]:
 
 
 def _measure(item: Found, folder: Path) -> Found:
-    if item.source.startswith("{coreml: "):
-        return replace(item, package_bytes=read_package(folder / item.source[9:-1]).bytes)
+    if "coreml" in item.source:
+        return replace(item, package_bytes=read_package(folder / item.source["coreml"]).bytes)
     from gate import pipeline
 
     with TemporaryDirectory(prefix="gate-init-") as scratch:
         # beside the repository's files, since the paths in it are relative to its folder
         config = folder / f".gate-init-{item.name}.yml"
         try:
-            write_text(config, f"version: 1\nmodels:\n  - {{name: {item.name}, source: {item.source}}}\n")
+            write_text(config, yaml.safe_dump({"version": 1, "models": [{"name": item.name, "source": item.source}]}))
             report = pipeline.check(pipeline.Options(config=config, out=Path(scratch)))
         except GateError as error:
             return replace(item, note=f"could not be measured: {str(error).splitlines()[0]}")
@@ -252,32 +255,67 @@ def render(found: list[Found], data: tuple[str, int] | None) -> str:
 
 
 def _entry(item: Found, data: tuple[str, int] | None) -> list[str]:
-    lines = [
-        f"  - name: {item.name}",
-        f"    paths: [{json.dumps(item.folder + '/**' if item.folder != '.' else '**')}]",
-        f"    source: {item.source}",
+    return [
+        f"  - {_key('name', item.name)}",
+        f"    {_key('paths', [f'{item.folder}/**' if item.folder != '.' else '**'])}",
+        f"    {_key('source', item.source)}",
+        *(f"    {line}" for line in (*_policies(item), *_note(item), *_budgets(item, data), *_data(data))),
     ]
-    if not item.source.startswith("{coreml:"):
-        lines.append("    # ship: float16              # the policy that decides; explore others as rows:")
-        lines.append("    # explore: [int8, palette-6bit, palette-4bit]")
-    if item.note:
-        lines.append(f"    # {item.note}")
-    if item.package_bytes is not None:
-        lines += [
-            "    budgets:",
-            f"      size: {_limit(item.package_bytes)}               # measured {size(item.package_bytes)}, plus 10 %",
-        ]
-    if data is not None:
-        from gate.stats import provable_margin
 
+
+def _key(name: str, value: str | list[str] | dict[str, str]) -> str:
+    """Write a key with its value on one line, quoted where YAML asks for it: a file may be called `a}, {b #1`."""
+    if isinstance(value, str):
+        return _one_line({name: value}, flow=False)
+    return f"{name}: {_one_line(value, flow=True)}"
+
+
+def _one_line(value: list[str] | dict[str, str], *, flow: bool) -> str:
+    text = yaml.safe_dump(value, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=math.inf)
+    return text.rstrip("\n")
+
+
+def _policies(item: Found) -> Iterator[str]:
+    if "coreml" not in item.source:
+        yield "# ship: float16              # the policy that decides; explore others as rows:"
+        yield "# explore: [int8, palette-6bit, palette-4bit]"
+
+
+def _note(item: Found) -> Iterator[str]:
+    """Write what is to complete on one line of plain characters: it may quote an error, which may quote anything."""
+    if item.note:
+        yield "# " + "".join(c if c.isprintable() else "?" for c in " ".join(item.note.split()))
+
+
+def _budgets(item: Found, data: tuple[str, int] | None) -> Iterator[str]:
+    """Write the measured limit, and as a comment what the data can prove; removing `# ` is all that it takes to ask for it."""
+    if item.package_bytes is not None:
+        yield "budgets:"
+        yield f"  size: {_limit(item.package_bytes)}               # measured {size(item.package_bytes)}, plus 10 %"
+        yield from (f"  # {line}" for line in _accuracy(data))
+    elif data is not None:
+        yield "# budgets:"
+        yield from (f"#   {line}" for line in _accuracy(data))
+
+
+def _accuracy(data: tuple[str, int] | None) -> Iterator[str]:
+    if data is not None:
+        yield f"accuracy: {{drop: {_margin(data[1])}, against: source}}"
+
+
+def _data(data: tuple[str, int] | None) -> Iterator[str]:
+    if data is not None:
         path, items = data
-        margin = math.ceil(provable_margin(items, 0.0, 0.95) * 1000) / 10
-        lines += [
-            f"    # dataset: {path}   # {items} labelled items: a loss of {percent(margin / 100)} or more can be ruled out, at best",
-            "    # metric: accuracy",
-            f"    # budgets: {{accuracy: {{drop: {margin:g} points, against: source}}}}",
-        ]
-    return lines
+        told = f"{items} labelled items: a loss of {_margin(items)} or more can be ruled out, at best"
+        yield f"# {_key('dataset', path)}   # {told}"
+        yield "# metric: accuracy"
+
+
+def _margin(items: int) -> str:
+    """Return the smallest drop that so many items can prove, rounded up to a tenth of a point."""
+    from gate.stats import provable_margin
+
+    return points(math.ceil(provable_margin(items, 0.0, 0.95) * 1000) / 1000)
 
 
 def _limit(count: int) -> str:

@@ -6,6 +6,7 @@ data that was reported; what a package says is read off the package.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import shutil
@@ -427,8 +428,6 @@ def describe_package(package: Path) -> Description:
 
 
 def _files_digest(package: Path) -> str:
-    import hashlib
-
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         if path.is_file():

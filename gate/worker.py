@@ -40,6 +40,7 @@ MAX_ITEMS = 1_000_000
 LABEL_EXTRAS = ("id", "slice", "cluster")
 FAULTS = (  # the first that fits
     (UsageError, FaultKind.USAGE),
+    (ToolchainError, FaultKind.TOOLCHAIN),  # a NoAnswer too
     (NoAnswer, FaultKind.NO_ANSWER),
     (SourceFault, FaultKind.SOURCE),
 )
@@ -89,8 +90,6 @@ def _failure(problem: BaseException) -> Failure:
     if isinstance(problem, MemoryError):
         return Failure(kind=FaultKind.NO_ANSWER, message="not enough memory; raise limits.memory in gate.yml")
     kind = next((kind for error, kind in FAULTS if isinstance(problem, error)), FaultKind.OURS)
-    if isinstance(problem, ToolchainError):
-        kind = FaultKind.TOOLCHAIN
     message = str(problem) if isinstance(problem, GateError) else f"{type(problem).__name__}: {problem}"
     return Failure(kind=kind, message=message[:20_000], findings=getattr(problem, "findings", ()))
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gate import action, github
+from gate import action, baseline, github
 from gate.errors import Exit, NoAnswer, UsageError
-from gate.report import Candidate, CheckName, Model, Outcome, Report, Result, Role, Run, make_report
+from gate.report import Candidate, CheckName, Model, Outcome, Report, Result, Role, Run, exit_code, make_report
 
 sys.path.insert(0, str(Path(__file__).parent / "action"))
 from fake_github import TOKEN, FakeGitHub
@@ -286,14 +286,14 @@ def test_a_fork_is_refused_only_without_a_sandbox(owner: str, sandbox: action.Sa
     ],
 )
 def test_what_the_job_ends_with(outcome: Outcome, fail_on: action.FailOn, code: int) -> None:
-    assert action.exit_code(outcome, fail_on) == code
+    assert exit_code(outcome, fail_on) == code
 
 
 def test_the_command_line_ends_with_the_same_code() -> None:
     from gate import pipeline  # heavy: the engine comes with it
 
     for outcome, fail_on in itertools.product((o for o in Outcome if o is not Outcome.NOT_RUN), action.FailOn):
-        assert pipeline.exit_code(make(outcome), fail_on) == action.exit_code(outcome, fail_on)
+        assert pipeline.exit_code(make(outcome), fail_on) == exit_code(outcome, fail_on)
 
 
 def answer(folder: Path, code: int, report: str | None, fail_on: action.FailOn = action.FailOn.FAIL) -> action.Answer:
@@ -359,11 +359,11 @@ def test_a_report_that_is_a_link_or_a_pipe_is_not_followed(tmp_path: Path) -> No
 
 def test_a_report_of_unbounded_size_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "big").open("wb") as stream:
-        stream.truncate(10 * action.REPORT_BYTES)
+        stream.truncate(10 * baseline.MAX_BYTES)
     data = action._read(tmp_path / "big")
-    assert len(data) == action.REPORT_BYTES + 1
+    assert len(data) == baseline.MAX_BYTES + 1
     with pytest.raises(UsageError, match="expected at most"):
-        action.load_report(data)
+        baseline.parse_report(data, "report.json")
 
 
 # --- comments ------------------------------------------------------------------------------------------------------

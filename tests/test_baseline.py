@@ -3,7 +3,7 @@
 
 import pytest
 
-from gate.baseline import load_baseline, read_report
+from gate.baseline import MAX_BYTES, load_baseline, read_report
 from gate.errors import UsageError
 from gate.report import Candidate, CheckName, Model, Outcome, PackageFile, Result, Role, Run, make_report
 
@@ -59,6 +59,15 @@ def test_what_is_no_report_is_wrong_usage(tmp_path, text):
     path = tmp_path / "report.json"
     path.write_text(text)
     with pytest.raises(UsageError, match="not a report of this version"):
+        read_report(path)
+
+
+def test_a_report_as_large_as_none_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "report.json"
+    with path.open("wb") as stream:
+        stream.truncate(100 * MAX_BYTES)
+
+    with pytest.raises(UsageError, match=rf"expected at most {MAX_BYTES} bytes"):
         read_report(path)
 
 

@@ -2,6 +2,7 @@
 """The command line as a user meets it: light, with examples, exit codes, and no traceback for a mistake."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gate import __version__
+from gate import __version__, cli
+from gate.errors import Exit
 from gate.report import CheckName, Outcome, Result, Run, make_report
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +45,26 @@ def test_every_command_begins_its_help_with_an_example(command):
 
     assert done.returncode == 0
     assert f"Example: gate {command}" in done.stdout
+
+
+def test_the_help_and_the_readme_name_every_exit_code():
+    told = " ".join(gate("--help").stdout.split()).partition("Exit codes: ")[2].partition(". ")[0]
+    table = re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+    assert [int(code) for code in re.findall(r"\d+", told)] == list(Exit)
+    assert [int(code) for code in table] == list(Exit)
+
+
+def test_control_c_ends_with_a_word_and_130(monkeypatch, capsys):
+    def stopped(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stopped)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == Exit.STOPPED
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_the_version_is_printed():

@@ -27,6 +27,25 @@ def test_a_size_that_is_not_one_says_what_was_expected(text):
         quantity.parse_size(text)
 
 
+@pytest.mark.parametrize("text", ["1e32 GB", "1000001 GB", 10**15 + 1, 10**400])
+def test_a_size_that_no_disk_has_is_refused(text):
+    with pytest.raises(ValueError, match=r"expected a size such as 6 MB .* at most 1 PB"):
+        quantity.parse_size(text)
+    with pytest.raises(ValueError, match="at most 1 PB"):
+        quantity.parse_growth(text)
+
+
+@pytest.mark.parametrize("text", ["1e47 h", "169 h", "0 s", "-1 s", "1 day", "1e400 s"])
+def test_a_duration_that_no_job_has_is_refused(text):
+    with pytest.raises(ValueError, match=r"expected a duration such as 10 min .* at most 7 days"):
+        quantity.parse_duration(text)
+
+
+def test_the_largest_quantities_are_read():
+    assert quantity.parse_size("1000000 GB") == 10**15
+    assert quantity.parse_duration("168 h") == 7 * 24 * 3600
+
+
 def test_a_bare_number_is_no_percentage_because_it_could_mean_two_things():
     with pytest.raises(ValueError, match="write the % sign"):
         quantity.parse_fraction(2)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from gate import render
 from gate.errors import UsageError
-from gate.render import chart, escape, figures
+from gate.render import chart, escape, figures, notes
 from gate.render.views import COMMENT_UNITS, SUMMARY_BYTES
 from gate.report import Bound, CheckName, Measurement, Outcome, Report, Result, Series, Severity, Unit, make_report
 from tests import sample_reports as samples
@@ -118,6 +118,22 @@ def test_above_the_fold_there_is_no_decibel_no_p_value_and_no_op():
     for name, build in samples.SAMPLES.items():
         fold = render.comment(build()).split("<details>")[0]
         assert not re.search(r"\bdB\b|worse at all p|_cast_fp16|aten::", fold), name
+
+
+@pytest.mark.parametrize(
+    ("sources", "sandbox", "told"),
+    [
+        pytest.param(("coreml",), "none", "None of the model's code was run.", id="a finished package"),
+        pytest.param(("coreml", "factory"), "none", "The model's code ran without a sandbox.", id="code without"),
+        pytest.param(("coreml",), "namespaces", None, id="a metric's code, kept apart"),
+    ],
+)
+def test_no_sandbox_is_said_of_code_that_ran_and_not_of_finished_packages(sources, sandbox, told):
+    models = tuple(
+        samples.model(samples.shipped(samples.feasible()), name=kind, source=f"{kind} ml/m") for kind in sources
+    )
+    said = notes.unproven(make_report(samples.run(sandbox=sandbox), models))
+    assert [line for line in said if "code" in line] == ([told] if told else [])
 
 
 def test_an_explored_candidate_that_was_not_asked_the_failing_question_is_no_cure():

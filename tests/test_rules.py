@@ -136,6 +136,16 @@ def test_an_error_fails_feasibility_and_a_warning_does_not():
     assert passed.findings == warning
 
 
+def test_what_helps_points_at_findings_only_where_there_are_some():
+    blocking = Finding(rule="convert.failed", severity=Severity.ERROR, message="m")
+
+    alone = feasibility.judge(Conversion(fault="model.py:build: KeyError"))
+    routes = feasibility.judge(Conversion(fault="no route works", findings=(blocking,)))
+
+    assert "mend the error that the message names" in alone.remedy
+    assert routes.remedy == "see the findings for each route"
+
+
 def test_every_rule_has_evidence_advice_and_a_line_in_the_docs():
     page = (ROOT.parent / "docs" / "checks.md").read_text()
     assert len({rule.id for rule in RULES}) == len(RULES)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`gate init`: what is found by reading, what is measured, and that the result is a gate.yml that loads."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,14 +57,14 @@ def test_packages_converters_and_factories_are_found_without_importing_anything(
     found = {f.name: f.source for f in scaffold.scan(repository(tmp_path))}
 
     assert found == {
-        "faces": "{coreml: App/Faces.mlpackage}",
-        "tagger": "{factory: ml/tagger/model.py:build, example: ml/tagger/model.py:example}",
-        "export": "{converter: tools/export.py:export}",
+        "faces": {"coreml": "App/Faces.mlpackage"},
+        "tagger": {"factory": "ml/tagger/model.py:build", "example": "ml/tagger/model.py:example"},
+        "export": {"converter": "tools/export.py:export"},
     }
 
 
 def test_what_is_written_loads_and_limits_are_the_measured_size_plus_10_percent(tmp_path):
-    found = [Found("faces", "{coreml: App/Faces.mlpackage}", "App", package_bytes=1_000_000)]
+    found = [Found("faces", {"coreml": "App/Faces.mlpackage"}, "App", package_bytes=1_000_000)]
     path = tmp_path / "gate.yml"
     path.write_text(scaffold.render(found, None))
 
@@ -77,10 +79,69 @@ def test_the_smallest_margin_that_the_data_can_prove_is_told(tmp_path):
     data = tmp_path / "eval.npz"
     np.savez(data, image=np.zeros((360, 1)), label=np.zeros(360))
 
-    text = scaffold.render([Found("m", "{coreml: m.mlpackage}", ".")], next(scaffold._datasets(tmp_path)))
+    text = scaffold.render([Found("m", {"coreml": "m.mlpackage"}, ".")], next(scaffold._datasets(tmp_path)))
 
     assert "eval.npz   # 360 labelled items" in text
     assert "drop: 0.8 points" in text
+    assert "a loss of 0.8 points or more" in text
+
+
+@pytest.mark.parametrize("package_bytes", [None, 1_000_000])
+@pytest.mark.parametrize("source", [{"coreml": "m.mlpackage"}, {"converter": "export.py:export"}])
+def test_what_is_suggested_in_comments_can_be_uncommented(tmp_path, source, package_bytes):
+    found = [Found("m", source, ".", package_bytes=package_bytes)]
+    path = tmp_path / "gate.yml"
+    path.write_text(re.sub(r"^( +)# ", r"\1", scaffold.render(found, ("data/all #1.npz", 360)), flags=re.MULTILINE))
+
+    model = config.load(path).models[0]
+
+    assert str(model.budgets.accuracy.drop) == "0.8 points"
+    assert model.dataset == "data/all #1.npz"
+    assert model.metric.name == "accuracy"
+    assert (model.budgets.size.limit is None) == (package_bytes is None)
+
+
+ODD_NAMES = [
+    "My App, v2",
+    "x}, ship: int8, paths: [a]",
+    "Net #1",
+    "a: b",
+    'it\'s "so"',
+    "null",
+    "Größe 😀",
+    "tab\there",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_stays_a_name_whatever_yaml_thinks_of_it(tmp_path, name):
+    package = tmp_path / name / f"{name}.mlpackage"
+    package.mkdir(parents=True)
+    (package / "weight.bin").write_bytes(b"\0" * 2_000_000)
+
+    scaffold.write(tmp_path, force=False)
+
+    model = config.load(tmp_path / "gate.yml").models[0]
+    assert model.source.model_dump(exclude_unset=True) == {"coreml": f"{name}/{name}.mlpackage"}
+    assert model.paths == (f"{name}/**",)
+    assert model.ship is None
+    assert model.budgets.size.limit == 2_200_000
+
+
+def test_a_name_of_digits_is_text_and_a_long_one_is_cut(tmp_path):
+    for stem in ("123", "n" * 200):
+        (tmp_path / f"{stem}.mlpackage").mkdir()
+        (tmp_path / f"{stem}.mlpackage" / "weight.bin").write_bytes(b"\0" * 1000)
+
+    scaffold.write(tmp_path, force=False)
+
+    assert [m.name for m in config.load(tmp_path / "gate.yml").models] == ["123", "n" * 70]
+
+
+def test_a_note_of_several_lines_stays_a_comment():
+    found = [Found("m", {"coreml": "m.mlpackage"}, ".", note="did not convert: a\n    ship: int8\x07")]
+
+    assert "    # did not convert: a ship: int8?\n" in scaffold.render(found, None)
 
 
 @pytest.mark.parametrize(("count", "limit"), [(5_998_000, "6.6 MB"), (61_100, "67.3 KB"), (51_100_000, "56.3 MB")])

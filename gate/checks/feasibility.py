@@ -13,6 +13,11 @@ from gate.report import Basis, CheckName, Finding, Outcome, Result, Severity
 from gate.rules import examine
 from gate.shapes import default_sizes
 
+SEE_FINDINGS = "see the findings for each route"
+MEND = (
+    "mend the error that the message names; where the model's code ran, logs/ beside the report has the whole traceback"
+)
+
 
 def judge(conversion: Conversion, pitfalls: tuple[Finding, ...] = ()) -> Result:
     """A model that no route converts fails, and one that a rule proves broken; a route that failed while another works is a finding."""
@@ -25,7 +30,7 @@ def judge(conversion: Conversion, pitfalls: tuple[Finding, ...] = ()) -> Result:
         )
     if conversion.fault is not None:
         blocking = [f for f in conversion.findings if f.severity is Severity.ERROR]
-        advice = next((f.advice for f in blocking if f.advice), "see the findings for each route")
+        advice = next((f.advice for f in blocking if f.advice), SEE_FINDINGS if blocking else MEND)
         return Result(
             check=CheckName.FEASIBILITY,
             outcome=Outcome.FAIL,

@@ -95,8 +95,15 @@ def _unproven(report: Report) -> Iterator[str]:
         yield f"First run, judged under limits that this pull request declares itself: {', '.join(declared)}."
     if unlabelled := [model.name for model in report.models if model.data and not model.data.labelled]:
         yield f"No labels, so accuracy means agreement with the reference: {', '.join(unlabelled)}."
-    if report.run.sandbox == "none":
-        yield "The model's code ran without a sandbox."
+    yield from _unguarded(report)
+
+
+def _unguarded(report: Report) -> Iterator[str]:
+    """Say that the model's code ran without a sandbox, or that none of it ran: a finished package needs none."""
+    if report.run.sandbox != "none":
+        return
+    finished = all(model.source.partition(" ")[0] == "coreml" for model in report.models)
+    yield "None of the model's code was run." if finished else "The model's code ran without a sandbox."
 
 
 def _ran(result: Result) -> bool:
