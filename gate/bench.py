@@ -67,6 +67,10 @@ class Bench:
         """Return the range of each output for each sample, among its kind."""
         return find_ranges(reference, self.kinds or ("",) * len(reference))
 
+    def real(self) -> list[int]:
+        """Positions of the samples that an app could send: all but the shuffled ones, whose boxes and masks are scrambled."""
+        return [i for i in range(len(self.samples)) if not self.kinds or self.kinds[i] != "shuffled"]
+
     def inputs(self, batch: Batch) -> list[Sample]:
         """The items of a batch as the model takes them."""
         count = len(batch.ids)

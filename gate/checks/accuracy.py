@@ -468,9 +468,10 @@ def _source_rows(subject: Subject) -> Predict | None:
 
 
 def unlabelled(bench: Bench) -> Dataset:
-    """The bench's samples of the example's shape, as a data set without labels."""
+    """What an app could send, of the example's shape, as a data set without labels."""
     shapes = {name: array.shape for name, array in bench.example.items()}
-    samples = [s for s in bench.samples if {name: array.shape for name, array in s.items()} == shapes]
+    real = [bench.samples[i] for i in bench.real()]
+    samples = [sample for sample in real if {name: array.shape for name, array in sample.items()} == shapes]
     return from_items("the bench", samples, [None] * len(samples), {})
 
 

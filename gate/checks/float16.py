@@ -239,7 +239,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     """
     bench, engine, budget = subject.bench, subject.engine, subject.entry.budgets.float16
     reference = _reference(subject, models)
-    real = [i for i in range(len(reference)) if not bench.kinds or bench.kinds[i] != "shuffled"]
+    real = bench.real()
     seen = Seen(bench.samples, tuple(reference), tuple(bench.ranges(reference))).pick(real)
     answers = bench.answers(engine, models.float16)
     found: tuple[Outputs, ...] = tuple(answers[i] for i in real)

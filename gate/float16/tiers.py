@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gate.engine import plain
 from gate.float16 import Tier
 from gate.mil.evaluator import Evaluator, load
 from gate.mil.numerics import Precision, Rounding
@@ -51,7 +52,7 @@ def harsher(package: Path, samples: Sequence[Sample]) -> Iterator[Answers]:
 
 
 def _answers(evaluator: Evaluator, tier: Tier, samples: Sequence[Sample], indices: tuple[int, ...]) -> Answers:
-    return Answers(tier, indices, tuple(evaluator.predict_batch(dict(samples[i]) for i in indices)))
+    return Answers(tier, indices, tuple(map(plain, evaluator.predict_batch(dict(samples[i]) for i in indices))))
 
 
 def _as_measured(op: Op) -> Rounding:
