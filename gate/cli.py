@@ -94,6 +94,7 @@ def check(
     """
     from gate import pipeline
     from gate.render import terminal
+    from gate.report import exit_code
 
     options = pipeline.Options(
         config=config,
@@ -115,7 +116,7 @@ def check(
         typer.echo(
             f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}\npackages {out / 'packages'}"
         )
-    raise typer.Exit(int(pipeline.exit_code(report, fail_on.value)))
+    raise typer.Exit(int(exit_code(report.outcome, fail_on.value)))
 
 
 @app.command(short_help="Predict with a Core ML package on any operating system.")

@@ -453,7 +453,7 @@ class Limits(Record):
     """Limits of the whole run."""
 
     time: Duration = Field(default=600.0, description="of the whole run, such as 10 min")
-    memory: Size = Field(default=8 * 10**9, description="of the process that runs the team's code, such as 8 GB")
+    memory: Size = Field(default=8 * 10**9, gt=0, description="of the process that runs the team's code, such as 8 GB")
 
 
 class Config(Record):

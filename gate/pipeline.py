@@ -23,16 +23,16 @@ from gate.checks.base import no_answer, not_run
 from gate.compress import Workers
 from gate.config import ModelEntry
 from gate.entry import Circumstances, Trial
-from gate.errors import Exit, UsageError
+from gate.errors import UsageError
 from gate.files import write_text
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
-from gate.report import App, CheckName, Model, Outcome, Report, Result, Role, Run, make_report
+from gate.report import App, CheckName, Model, Report, Result, Role, Run, make_report
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
 
-__all__ = ["Options", "Plan", "check", "exit_code", "make_plan"]
+__all__ = ["Options", "Plan", "check", "make_plan"]
 
 Progress = Callable[[str], None]
 PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
@@ -48,21 +48,6 @@ def check(options: Options, progress: Progress = lambda text: None) -> Report:
         write_views(report, work)
         _publish(work, options.out)
     return report
-
-
-def exit_code(report: Report, fail_on: str) -> Exit:
-    """Return the exit code of a report: a failure outweighs a missing answer."""
-    if fail_on == "never":
-        return Exit.PASS
-    match report.outcome:
-        case Outcome.FAIL:
-            return Exit.FAIL
-        case Outcome.ERROR:
-            return Exit.NO_ANSWER
-        case Outcome.INCONCLUSIVE:
-            return Exit.NO_ANSWER if fail_on == "inconclusive" else Exit.PASS
-        case _:
-            return Exit.PASS
 
 
 @contextmanager

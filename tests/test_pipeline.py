@@ -15,7 +15,7 @@ import pytest
 from gate import pipeline
 from gate.errors import Exit, UsageError
 from gate.pipeline import Options
-from gate.report import CheckName, Outcome, Report, Result
+from gate.report import CheckName, Outcome, Report, Result, exit_code
 
 MODEL = """
 import sys, time
@@ -102,11 +102,11 @@ def test_a_limit_that_is_exceeded_fails_and_the_comment_names_a_way_out(tmp_path
 
     report = run(tmp_path, config)
 
-    assert pipeline.exit_code(report, "fail") is Exit.FAIL
+    assert exit_code(report.outcome, "fail") is Exit.FAIL
     head = "\n".join((tmp_path / "out" / "comment.md").read_text().splitlines()[:8])
     assert "tiny" in head
     assert "6" in head
-    assert pipeline.exit_code(report, "never") is Exit.PASS
+    assert exit_code(report.outcome, "never") is Exit.PASS
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_source_that_hangs_ends_at_its_limit_without_an_answer(tmp_path):
 
     report = run(tmp_path, config)
 
-    assert pipeline.exit_code(report, "fail") is Exit.NO_ANSWER
+    assert exit_code(report.outcome, "fail") is Exit.NO_ANSWER
     assert report.models[0].shipped.results[0].outcome is Outcome.ERROR
     assert time.monotonic() - started < 40
 

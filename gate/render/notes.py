@@ -100,6 +100,8 @@ def _unproven(report: Report) -> Iterator[str]:
 
 def _unguarded(report: Report) -> Iterator[str]:
     """Say that the model's code ran without a sandbox, or that none of it ran: a finished package needs none."""
+    if "process" in report.run.sandbox:
+        yield "The model's code ran as an ordinary process: it could read files and reach the network."
     if report.run.sandbox != "none":
         return
     finished = all(model.source.partition(" ")[0] == "coreml" for model in report.models)
