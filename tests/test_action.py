@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are inputs read, decisions taken and answers told as action.yml promises? The whole chain is in tests/action."""
 
-import itertools
 import json
 import os
 import re
@@ -287,13 +286,6 @@ def test_a_fork_is_refused_only_without_a_sandbox(owner: str, sandbox: action.Sa
 )
 def test_what_the_job_ends_with(outcome: Outcome, fail_on: action.FailOn, code: int) -> None:
     assert exit_code(outcome, fail_on) == code
-
-
-def test_the_command_line_ends_with_the_same_code() -> None:
-    from gate import pipeline  # heavy: the engine comes with it
-
-    for outcome, fail_on in itertools.product((o for o in Outcome if o is not Outcome.NOT_RUN), action.FailOn):
-        assert pipeline.exit_code(make(outcome), fail_on) == exit_code(outcome, fail_on)
 
 
 def answer(folder: Path, code: int, report: str | None, fail_on: action.FailOn = action.FailOn.FAIL) -> action.Answer:
