@@ -452,7 +452,10 @@ class ModelEntry(Record):
 class Limits(Record):
     """Limits of the whole run."""
 
-    time: Duration = Field(default=600.0, description="of the whole run, such as 10 min")
+    time: Duration = Field(
+        default=600.0,
+        description="of the whole run, such as 10 min: the model's code is stopped at it, and no candidate is begun after it",
+    )
     memory: Size = Field(default=8 * 10**9, gt=0, description="of the process that runs the team's code, such as 8 GB")
 
 
