@@ -6,6 +6,7 @@ What is the model's own fault is kept apart from what is not: a time-out or a br
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
 from gate.policy import Precision, Target
-from gate.protocol import SourceLine
+from gate.protocol import SourceLine, operation_names
 from gate.report import Finding, Severity
 from gate.source import ConversionFailed, Source, choose_route
 
@@ -77,8 +78,10 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
 def _unmatched(patterns: Sequence[str], ops: Mapping[str, SourceLine]) -> Iterator[Finding]:
     """Name the patterns of `keep_float32` that keep nothing: a misspelt one would leave the model unprotected."""
     layers = {line.layer for line in ops.values() if line.layer}
+    names = {name for line in ops.values() for name in operation_names(line.layer or "", line.op_type)} | set(ops)
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in (*layers, *ops)):
+        kind = re.sub(r":\d+$", "", pattern)  # the second softmax of a layer is one of its softmaxes
+        if not any(fnmatch.fnmatchcase(name, kind) for name in names):
             near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.4)
             known = f"nearest: {near[0]}" if near else f"layers: {', '.join(sorted(layers)[:10])}"
             yield Finding(

@@ -35,7 +35,7 @@ from torch.jit._trace import TracerWarning
 from gate.config import AnyOfDim, Input, Output, RangeDim, State
 from gate.errors import NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.policy import Precision, Target
-from gate.protocol import SourceLine, SourceMap
+from gate.protocol import SourceLine, SourceMap, operation_names
 from gate.report import Finding, Severity
 
 Array = np.ndarray[Any, Any]
@@ -478,9 +478,7 @@ def is_kept(op: Any, patterns: Sequence[str]) -> bool:
     `/softmax` those of the model itself. Unlike the names that coremltools makes up, these survive the next conversion.
     """
     layer = str(_mark_of_operation(op).get("layer") or "")
-    parts = layer.split(".") if layer else []
-    names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)] + [var.name for var in op.outputs]
-    names.append(f"{layer}/{op.op_type}")
+    names = [*operation_names(layer, op.op_type), *(var.name for var in op.outputs)]
     if any(":" in pattern for pattern in patterns):
         names.append(f"{layer}/{op.op_type}:{_ordinal(op, layer)}")
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

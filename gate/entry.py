@@ -17,7 +17,7 @@ import numpy as np
 from gate import data, metrics, waivers
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
-from gate.candidate import Candidate, computes_float32, read_package
+from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.checks.accuracy import per_item_path
 from gate.compress import Compressed, Workers, cast_float16, compress
@@ -82,7 +82,7 @@ class Trial:
     def _prepare_finished(self) -> None:
         package = self.source.finished.package
         self.conversion = Conversion(finished=package)
-        self.digest = read_package(package).digest
+        self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
     def _make_bench(self, example: dict[str, Array]) -> Bench:
@@ -197,9 +197,8 @@ class Trial:
             return _there(conversion.float32)
         if not policy.keep_float32:
             return _there(conversion.float16)
-        kept = (*self.entry.keep_float32, *policy.keep_float32)
         return self.source.convert(
-            conversion.route or "", Precision.FLOAT16, keep_float32=kept, target=self.target
+            conversion.route or "", Precision.FLOAT16, keep_float32=policy.keep_float32, target=self.target
         ).package
 
     def _finished_in(self, policy: Policy, finished: Path) -> Path:

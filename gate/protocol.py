@@ -98,6 +98,12 @@ class SourceLine(Record):
         return f"{self.file}:{self.line}" if self.file else None
 
 
+def operation_names(layer: str, op_type: str) -> list[str]:
+    """What a pattern of `keep_float32` may call an operation: its layer, each layer around it, and its kind in its layer."""
+    parts = layer.split(".") if layer else []
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)] + [f"{layer}/{op_type}"]
+
+
 class SourceMap(Record):
     """Every operation of a package by the name of its first output."""
 

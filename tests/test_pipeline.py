@@ -364,6 +364,13 @@ def test_a_pattern_that_keeps_nothing_in_float32_is_a_warning(tmp_path):
     assert any("'heads.*' matches no layer" in f.message for f in findings)
 
 
+@pytest.mark.parametrize("pattern", ["0", "0/conv", "3/linear:1", "[03]"])
+def test_a_pattern_that_keeps_something_is_no_warning(tmp_path, pattern):
+    report = run(tmp_path, CONFIG + f"    keep_float32: ['{pattern}']\n")
+
+    assert not any(f.rule == "convert.keep_float32" for f in report.models[0].shipped.results[0].findings)
+
+
 @pytest.mark.parametrize("out", ["model.py", "model.py/deep"])
 def test_an_output_folder_that_cannot_be_is_wrong_usage(tmp_path, out):
     with pytest.raises(UsageError, match="--out"):
