@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The Linux image: `gate` with its engine, for `docker run --network none --read-only` (gate/action.py says how it is run).
+# The Linux image: `gate` with its engine, for `docker run --network none --read-only` (gate/action/apart.py says how it is run).
 #
 # Pin the base by digest when building for others, as .github/workflows/image.yml does:
 #   docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:… .
