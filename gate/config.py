@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from gate.document import Record, parse, read_yaml
+from gate.document import Record, load_yaml, parse, read_yaml
 from gate.errors import ConfigError
 from gate.policy import Target
 from gate.quantity import Decibel, Drop, Duration, Fraction, Growth, Level, Proportion, Size
@@ -531,6 +531,18 @@ def load(path: Path) -> Config:
     config = parse(Config, read_yaml(path, ConfigError), path.name, ConfigError)
     config._folder = path.resolve().parent
     return config
+
+
+def loads(text: bytes, path: Path) -> Config:
+    """Read a gate.yml that is not on disk as if it lay at `path`."""
+    config = parse(Config, load_yaml(text, path.name, ConfigError), path.name, ConfigError)
+    config._folder = path.resolve().parent
+    return config
+
+
+def label_of(text: bytes) -> str | None:
+    """Read the approving label alone, of a gate.yml that is somewhere else."""
+    return loads(text, Path("gate.yml")).approval.label
 
 
 def load_waivers(path: Path) -> tuple[Waiver, ...]:

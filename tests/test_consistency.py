@@ -25,6 +25,7 @@ LAYERS = (
     {"scaffold", "remedy"},
     {"pipeline"},
     {"plan"},
+    {"approval"},
     {"prepare", "github", "render", "doctor"},
     {"entry"},
     {"checks"},
