@@ -287,7 +287,7 @@ class FakeGitHub:
         if login not in self.permissions:
             return 404, component("basic-error", message="Not Found")
         said = self.permissions[login]
-        return 200, {"permission": said, "role_name": said, "user": component("collaborator", login=login)}
+        return 200, {"permission": said, "role_name": said, "user": None}
 
     def list_runs(self, *, query: dict[str, str], body: Any) -> Answer:
         wanted = {"head_branch": query.get("branch"), "event": query.get("event")}
