@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
+        around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
         trial = Trial(entry, source, around, scratch)
         trial.prepare()
         candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.policies[entry.name])

@@ -39,7 +39,7 @@ LAYERS = (
     {"regressions"},
     {"comparison"},
     {"source", "baseline", "evidence"},
-    {"bench"},
+    {"bench", "timing"},
     {"engine", "sandbox", "worker"},
     {"convert", "jail", "data", "metrics", "difference"},
     {"stats", "boxes"},
