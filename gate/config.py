@@ -471,6 +471,17 @@ class Limits(Record):
     memory: Size = Field(default=8 * 10**9, gt=0, description="of the process that runs the team's code, such as 8 GB")
 
 
+class Approval(Record):
+    """How changed limits are accepted on a pull request. Always read from the base branch."""
+
+    label: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=50,
+        description="a label that somebody with write permission sets after the last push; without it only the merge accepts",
+    )
+
+
 class Config(Record):
     """gate.yml."""
 
@@ -479,6 +490,7 @@ class Config(Record):
     setup: Setup = Field(default=Setup(), description="what is prepared before any of the pull request's code runs")
     models: tuple[ModelEntry, ...] = Field(min_length=1, max_length=200, description="the model entries")
     waivers: str | None = Field(default=None, description="file of accepted exceptions")
+    approval: Approval = Field(default=Approval(), description="how a pull request's change of limits is accepted")
     limits: Limits = Field(default=Limits(), description="limits of the whole run")
 
     _folder: Path = PrivateAttr(default=Path())

@@ -40,6 +40,9 @@ class Options:
     commit: str | None = None
     base_commit: str | None = None
     config_from: str = "working tree"
+    base_config: Path | None = None  # gate.yml of the base branch, beside the files that it names
+    self_declared: bool = False  # a pull request whose base branch has no gate.yml
+    approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
     site: Path | None = None  # wheels that the prepare step installed, for the team's code only
 

@@ -29,7 +29,7 @@ LAYERS = (
     {"entry"},
     {"checks"},
     {"float16"},
-    {"conversion", "waivers"},
+    {"conversion", "waivers", "limits"},
     {"inspect", "diff"},
     {"compress", "candidate"},
     {"interface", "alignment"},
@@ -51,7 +51,7 @@ LAYERS = (
     {"errors", "files", "quantity"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline")
+LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits")
 
 
 def unit(path: Path) -> str:
