@@ -25,10 +25,11 @@ LAYERS = (
     {"scaffold", "remedy"},
     {"pipeline"},
     {"plan"},
-    {"prepare", "github", "render", "doctor"},
+    {"merge"},
+    {"prepare", "github", "render", "doctor", "shard"},
     {"entry"},
     {"checks"},
-    {"float16"},
+    {"float16", "app_size"},
     {"conversion", "waivers", "limits"},
     {"inspect", "diff"},
     {"compress", "candidate"},
@@ -45,13 +46,13 @@ LAYERS = (
     {"stats", "boxes"},
     {"protocol"},
     {"mil"},
-    {"config"},
+    {"config", "growth"},
     {"policy", "report"},
     {"document"},
     {"errors", "files", "quantity"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits")
+LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge")
 
 
 def unit(path: Path) -> str:
