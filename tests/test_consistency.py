@@ -29,7 +29,7 @@ LAYERS = (
     {"entry"},
     {"checks"},
     {"float16"},
-    {"conversion", "waivers"},
+    {"conversion", "waivers", "calibration"},
     {"inspect", "diff"},
     {"compress", "candidate"},
     {"interface", "alignment"},
