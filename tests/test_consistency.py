@@ -30,7 +30,7 @@ LAYERS = (
     {"entry"},
     {"checks"},
     {"float16", "app_size"},
-    {"conversion", "waivers", "limits"},
+    {"conversion", "waivers", "limits", "calibration"},
     {"inspect", "diff"},
     {"compress", "candidate"},
     {"interface", "alignment"},
