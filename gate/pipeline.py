@@ -15,20 +15,20 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import __version__, limits, render, waivers
-from gate.checks.app_size import judge as judge_app_size
-from gate.checks.base import no_answer, not_run
+from gate import __version__, limits
+from gate.app_size import judge_app
+from gate.checks.base import no_answer
 from gate.compress import Workers
 from gate.config import ModelEntry, load_waivers
 from gate.entry import Circumstances, Trial
 from gate.errors import UsageError
-from gate.files import write_text
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
+from gate.render import write_views
 from gate.report import App, CheckName, Finding, Model, Report, Result, Role, Run, make_report, verdict
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
@@ -112,9 +112,10 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
+        around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
         trial = Trial(entry, source, around, scratch)
         trial.prepare()
-        candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.policies[entry.name])
+        candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.judged(entry.name))
         log = _keep_log(source, entry, around.work)
         sandbox = source.sandbox
     model = Model(
@@ -127,9 +128,17 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         data=trial.data_record(plan.policies[entry.name][0]),
         log=log,
         seconds=time.monotonic() - started,
-        candidates=candidates,
+        candidates=(*_shipped_elsewhere(plan, entry), *candidates),
     )
     return model, sandbox
+
+
+def _shipped_elsewhere(plan: Plan, entry: ModelEntry) -> tuple[CandidateRecord, ...]:
+    """Name the shipped policy where another part judges it: a model's first candidate is the one that ships."""
+    shipped = plan.policies[entry.name][0]
+    if shipped in plan.judged(entry.name):
+        return ()
+    return (CandidateRecord(role=Role.SHIP, policy=shipped.name, summary=shipped.summary),)
 
 
 def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progress) -> CandidateRecord:
@@ -137,7 +146,9 @@ def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progres
     if plan.is_over:
         return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
-    return trial.judge(policy, role)
+    started = time.monotonic()
+    record = trial.judge(policy, role)
+    return record.model_copy(update={"seconds": time.monotonic() - started})
 
 
 def _out_of_time(plan: Plan) -> Result:
@@ -241,25 +252,14 @@ def _assemble(plan: Plan, judged: Verdicts, sandboxes: set[str]) -> Report:
         sandbox=", ".join(sorted(sandboxes)) or "none",
         fail_on=options.fail_on,
         tools=tool_versions(),
+        part=plan.part,
     )
     return make_report(run_record, judged.models, judged.app, (*judged.findings, *plan.findings))
 
 
 def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
-    """Sum the shipped packages. A run over some of the entries says nothing about the app."""
-    if len(models) < len(plan.config.models):
-        return App(results=(not_run(CheckName.APP_SIZE, "Only some of the app's models were judged."),))
-    sizes = {m.name: sum(f.bytes for f in m.shipped.files) if m.shipped.files else None for m in models}
     before = plan.baseline.total_bytes() if plan.baseline else None
-    result = judge_app_size(sizes, plan.config.app.budgets.app_size, before)
-    return App(results=(waivers.waive(result, waivers.APP, plan.waivers, date.today()),))
-
-
-def write_views(report: Report, work: Path) -> None:
-    """Write report.json and every view of it."""
-    for name, view in (("comment.md", render.comment), ("summary.md", render.summary), ("report.html", render.html)):
-        write_text(work / name, view(report))
-    write_text(work / "report.json", report.model_dump_json(indent=1) + "\n")
+    return judge_app(plan.config, tuple(models), before, plan.waivers)
 
 
 def tool_versions() -> dict[str, str]:
