@@ -37,7 +37,7 @@ from gate.evidence import (
 from gate.files import sha256_file
 from gate.metrics import Kind, Metric, batched, distances
 from gate.quantity import ChangeKind, percent, points
-from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.report import Basis, Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 from gate.stats import Flips
 
 __all__ = ["Evidence", "check_budget", "judge", "measure", "read_per_item", "rejudge", "write_per_item"]
@@ -425,7 +425,10 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     if evidence.n:
         write_per_item(per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]
-    return (*judge(evidence, budget, subject.engine.environment), *missing)
+    rows = judge(evidence, budget, subject.engine.environment)
+    if chosen and metrics.is_own(chosen):  # nobody but the pull request's own code says how good an answer is
+        rows = tuple(row.model_copy(update={"basis": Basis.REPORTED}) for row in rows)
+    return (*rows, *missing)
 
 
 def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
