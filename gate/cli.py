@@ -303,7 +303,9 @@ def init(
 
 @app.command(short_help="Say what this machine can and cannot do.")
 def doctor(
-    github: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Look at a repository's set-up on GitHub instead.")] = "",
+    github: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Look at a repository's set-up on GitHub instead.")
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Example: gate doctor
