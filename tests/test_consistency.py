@@ -42,7 +42,7 @@ LAYERS = (
     {"bench"},
     {"engine", "sandbox", "worker"},
     {"convert", "jail", "data", "metrics", "difference"},
-    {"stats", "boxes"},
+    {"stats", "boxes", "checkpoint"},
     {"protocol"},
     {"mil"},
     {"config"},
