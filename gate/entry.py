@@ -248,6 +248,7 @@ class Trial:
             baseline=around.baseline,
             compressed=compressed,
             before=before,
+            base_package=self._base_package(),
             out=around.work,
         )
 
