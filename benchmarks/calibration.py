@@ -69,7 +69,9 @@ def accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
     from gate import mil
 
     rows = mil.load(path).predict([{"x": image[None]} for image in images])
-    return float(np.mean([int(np.argmax(next(iter(row.values())))) == label for row, label in zip(rows, labels)]))
+    return float(
+        np.mean([int(np.argmax(next(iter(row.values())))) == label for row, label in zip(rows, labels, strict=True)])
+    )
 
 
 def quantized(source: Path, images: np.ndarray, observer: str, out: Path) -> Path:

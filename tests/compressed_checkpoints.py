@@ -47,7 +47,11 @@ def quantized() -> nn.Module:
     from coremltools.optimize.torch.quantization import PostTrainingQuantizer, PostTrainingQuantizerConfig
 
     scheme = {"weight_dtype": "int8", "granularity": "per_channel", "quantization_scheme": "symmetric"}
-    return PostTrainingQuantizer(plain(), PostTrainingQuantizerConfig.from_dict({"global_config": scheme})).compress().eval()
+    return (
+        PostTrainingQuantizer(plain(), PostTrainingQuantizerConfig.from_dict({"global_config": scheme}))
+        .compress()
+        .eval()
+    )
 
 
 def quantized_in_training() -> nn.Module:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints that `coremltools.optimize.torch` finalised keep their compression through every route, measured."""
 
-import shutil
 from pathlib import Path
 
 import pytest

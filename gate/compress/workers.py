@@ -133,7 +133,9 @@ class Workers:
         reply = _ask(process, {"task": job.task.to_json(), "out": str(job.out)})
         self._idle.put(process)
         if "error" in reply and self._is_over:
-            raise NoAnswer(f"weight {job.name}: its compression was stopped: the run's time limit is used up; raise limits.time")
+            raise NoAnswer(
+                f"weight {job.name}: its compression was stopped: the run's time limit is used up; raise limits.time"
+            )
         if "error" in reply:
             raise ToolchainError(f"weight {job.name}: compression failed: {reply['error'] or self._ending(process)}")
         return tuple(reply["reasons"])
