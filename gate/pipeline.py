@@ -42,7 +42,7 @@ PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
+    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs, plan.remaining) as workers:
         around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         own = Verdicts(tuple(model for model, _ in judged), _judge_app(plan, [model for model, _ in judged]))

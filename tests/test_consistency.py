@@ -43,7 +43,7 @@ LAYERS = (
     {"bench", "timing"},
     {"engine", "sandbox", "worker"},
     {"convert", "jail", "data", "metrics", "difference"},
-    {"stats", "boxes"},
+    {"stats", "boxes", "checkpoint"},
     {"protocol"},
     {"mil"},
     {"config", "growth"},
