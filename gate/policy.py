@@ -8,6 +8,7 @@ less than its steps need is refused, and so is a model whose target cannot carry
 import fnmatch
 import hashlib
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -149,7 +150,9 @@ class Override(Record):
     ops: tuple[str, ...] = Field(default=(), description="MIL op types, such as linear")
     names: tuple[str, ...] = Field(default=(), description="patterns of MIL op or weight names")
     larger_than: int | None = Field(default=None, ge=0, description="only weights with more elements than this")
-    skip: bool = Field(default=False, description="leave these ops alone")
+    skip: bool | tuple[Literal["palettize", "quantize", "prune"], ...] = Field(
+        default=False, description="leave these ops alone: by every step, or by the steps named"
+    )
     bits: int | None = Field(default=None, description="as in palettize")
     mode: str | None = Field(default=None, description="as in palettize or quantize")
     granularity: str | None = Field(default=None, description="as in palettize or quantize")
@@ -166,7 +169,7 @@ class Override(Record):
     def _says_something(self) -> Self:
         if not self.model_fields_set & SELECTORS:
             raise ValueError(f"an override names {', '.join(sorted(SELECTORS))}")
-        if self.skip == bool(self.changes):
+        if (self.skip is True and self.changes) or not (self.skip or self.changes):
             raise ValueError("an override has either skip: true or fields of a step")
         return self
 
@@ -174,6 +177,11 @@ class Override(Record):
     def changes(self) -> dict[str, Any]:
         """The step fields that are different."""
         return {name: getattr(self, name) for name in self.model_fields_set - SELECTORS - {"skip"}}
+
+    @property
+    def takes_all(self) -> bool:
+        """Does no op escape it?"""
+        return self.names == ("*",) and not (self.ops or self.layers or self.larger_than is not None)
 
     def matches(self, *, op_type: str, name: str, layer: str | None, elements: int) -> bool:
         """Does this exception speak about that op? Every key that is given must match."""
@@ -186,7 +194,7 @@ class Override(Record):
 
     def apply(self, action: Action) -> Action | None:
         """Return the step as it is for the ops that match; None where they are left alone."""
-        if self.skip:
+        if self.skip is True or (self.skip and type(action).__name__.lower() in self.skip):
             return None
         known = {name: value for name, value in self.changes.items() if name in type(action).model_fields}
         if "sparsity" in known:  # already read; a Proportion reads text
@@ -240,12 +248,19 @@ class Policy(Record):
     @property
     def needed_target(self) -> Target:
         """The least target that its steps need; a joint sparse form needs iOS18."""
+        found = [Target.IOS15, *(action.target() for actions in self.combinations() for action in actions)]
+        if any(len(actions) > 1 for actions in self.combinations()):
+            found.append(Target.IOS18)
+        return max(found, key=lambda target: target.version)
+
+    def combinations(self) -> Iterator[list[Action]]:
+        """Yield what may happen to a weight: by each override, and by the steps as they are unless an override takes all ops."""
         actions = [step.action for step in self.steps]
-        changed = [override.apply(action) for override in self.overrides for action in actions]
-        joint = Target.IOS18 if len(actions) > 1 else Target.IOS15
-        return max(
-            [joint, *(action.target() for action in [*actions, *changed] if action)], key=lambda target: target.version
-        )
+        for override in self.overrides:
+            yield [changed for action in actions if (changed := override.apply(action)) is not None]
+            if override.takes_all:
+                return
+        yield actions
 
     def action_for(self, step: Step, *, op_type: str, name: str, layer: str | None, elements: int) -> Action | None:
         """Return what `step` does to one op: the step, the step as the first matching override changes it, or nothing."""

@@ -26,6 +26,7 @@ LAYERS = (
     {"pipeline"},
     {"plan"},
     {"prepare", "github", "render", "doctor"},
+    {"search"},
     {"entry"},
     {"checks"},
     {"float16"},

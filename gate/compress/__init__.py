@@ -27,7 +27,17 @@ from gate.mil import Unsupported
 from gate.mil.program import Program, load_program
 from gate.policy import Action, Policy, Target
 
-__all__ = ["Compressed", "Consumer", "Promise", "Skip", "Workers", "cast_float16", "compress", "raise_target"]
+__all__ = [
+    "Compressed",
+    "Consumer",
+    "Promise",
+    "Skip",
+    "Workers",
+    "cast_float16",
+    "compress",
+    "encode_weights",
+    "raise_target",
+]
 
 CHAINS = {("prune", "quantize"), ("prune", "palettize")}  # joint forms that are stored sparsely
 
@@ -111,13 +121,34 @@ def compress(
     )
 
 
+def encode_weights(
+    package: Path,
+    policy: Policy,
+    *,
+    layers: Mapping[str, str],
+    cache: Path,
+    workers: Workers,
+    jobs: int = 1,
+) -> tuple[tuple[Plan, Encoded | None], ...]:
+    """Return what `policy` makes of each weight of `package`, without writing a package; None where it leaves one alone.
+
+    The package must be of an opset that can hold the result (`raise_target`).
+    """
+    _refuse_unknown_chain(policy)
+    plans = plan(_program(package, policy), policy, layers)
+    results = _Store(cache, jobs).results(_tasks(plans), workers)
+    found = (results.get((item.weight.function, item.weight.name)) for item in plans)
+    return tuple((item, result.encoded if result else None) for item, result in zip(plans, found, strict=True))
+
+
 def _refuse_unknown_chain(policy: Policy) -> None:
-    kinds = tuple(step.kind for step in policy.steps)
-    if len(kinds) > 1 and kinds not in CHAINS:
-        known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
-        raise PolicyError(
-            f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
-        )
+    for actions in policy.combinations():
+        kinds = tuple(type(action).__name__.lower() for action in actions)
+        if len(kinds) > 1 and kinds not in CHAINS:
+            known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
+            raise PolicyError(
+                f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
+            )
 
 
 def _program(package: Path, policy: Policy) -> Program:
