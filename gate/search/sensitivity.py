@@ -55,9 +55,9 @@ class Sensitivities:
 
 
 def items_for(ground: Ground) -> int:
-    """Return how many items each exchange is tried on: all of them together cost about one pass over the search part."""
+    """Return how many items each exchange is tried on: all of them together cost about half a pass over the search part."""
     trials = sum(len(place.forms) - 1 for place in ground.places.values())
-    wanted = len(ground.items) // max(trials, 1)
+    wanted = len(ground.items) // (2 * max(trials, 1))
     return min(len(ground.items), max(LEAST_ITEMS, min(MOST_ITEMS, wanted)))
 
 
