@@ -32,7 +32,7 @@ LAYERS = (
     {"checks"},
     {"float16", "app_size"},
     {"conversion", "waivers", "limits", "calibration"},
-    {"inspect", "diff"},
+    {"inspect", "diff", "footprint"},
     {"compress", "candidate"},
     {"interface", "alignment"},
     {"memory", "rules", "devices"},

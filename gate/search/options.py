@@ -131,20 +131,17 @@ def _selectors(names: Sequence[str], layers: Mapping[str, str]) -> Iterator[dict
 
 
 def _changes(option: Option | None, base: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Say what is different for an option: steps that it does not take, and fields of those that it does."""
+    """Say what an option is beside the base: steps that it does not take, and the fields of those that it does."""
     if option is None:
         return {"skip": True}
     skipped = tuple(kind for kind in base if kind not in option.steps)
-    changes = {
-        field: value
-        for kind, fields in option.steps.items()
-        for field, value in {**_defaults(base[kind]), **fields}.items()
-        if base[kind].get(field) != value
+    fields = {
+        field: value for kind, own in option.steps.items() for field, value in {**_defaults(base[kind]), **own}.items()
     }
-    return {**({"skip": skipped} if skipped else {}), **changes}
+    return {**({"skip": skipped} if skipped else {}), **fields}
 
 
-# What a step of an option says only where it differs from the default of its kind.
+# What an option leaves to the defaults of its step, and the base may say otherwise.
 _DEFAULTS = {"dtype": "int8", "granularity": "per_channel"}
 
 
