@@ -397,7 +397,8 @@ class ModelEntry(Record):
     outputs: tuple[Output, ...] = Field(default=(), description="names and class labels")
     states: tuple[State, ...] = Field(default=(), description="states of a stateful model")
     ship: str | None = Field(
-        default=None, description="policy that ships and decides; float16 by default, as-is for a finished package"
+        default=None,
+        description="policy that ships and decides, or auto: the smallest that a search finds; float16 by default, as-is for a finished package",
     )
     explore: tuple[str, ...] = Field(default=(), description="policies that are shown as rows")
     dataset: str | ImageFolder | None = Field(

@@ -21,7 +21,7 @@ from gate.candidate import Candidate, computes_float32, program_digest, read_pac
 from gate.checks import CHECKS, base, feasibility
 from gate.checks.accuracy import per_item_path
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
-from gate.config import Config, ModelEntry, Waiver
+from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
 from gate.engine import Engine
@@ -32,6 +32,10 @@ from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import Data, Result, Role
 from gate.source import Reference, Source, StoredReference, reference_for
+
+SEARCH_SHARE = (
+    0.3  # of the items, where gate.yml keeps none for a search; the more certify, the smaller the drop proven
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Trial:
     conversion: Conversion = field(default_factory=Conversion)
     bench: Bench = field(default_factory=lambda: Bench((), ""))
     digest: str | None = None
+    searches: bool = False  # is its policy to be found?
+    search_items: Dataset | None = None
 
     @property
     def target(self) -> Target:
@@ -153,7 +159,14 @@ class Trial:
 
     def _dataset(self) -> Dataset | None:
         found = self._items()
-        return None if found is None else found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+        if found is None:
+            return None
+        parts = data.split(found, self.splits)
+        if self.searches:
+            if not len(parts[Part.SEARCH]):
+                raise UsageError(f"models.{self.entry.name}.dataset: no item is kept for the search; see splits")
+            self.search_items = found.subset(parts[Part.SEARCH])
+        return found.subset(parts[Part.CONFIRM])
 
     def _items(self) -> Dataset | None:
         where = self.entry.dataset
@@ -164,6 +177,14 @@ class Trial:
             side = {"id": items.ids, "slice": items.slices, "cluster": items.clusters}
             return data.from_items(where, items.inputs, items.labels, side)
         return data.load(where, self.around.config.folder, self.entry.inputs)
+
+    @property
+    def splits(self) -> Splits:
+        """The division of the items; a search that none was kept for takes a stated part of them."""
+        given = self.entry.splits
+        if not self.searches or given.search:
+            return given
+        return given.model_copy(update={"search": SEARCH_SHARE, "confirm": 1 - SEARCH_SHARE - given.calibrate})
 
     def judge(self, policy: Policy, role: Role) -> CandidateRecord:
         """Build the candidate of one policy and ask every check about it."""

@@ -412,8 +412,7 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     bench, entry = subject.bench, subject.entry
     budget, source = entry.budgets.accuracy, _source_rows(subject)
     dataset = bench.dataset or unlabelled(bench)
-    chosen = _metric_for(entry.metric, budget, dataset)
-    metric = metrics.load(chosen, _class_names(subject), *((bench.own_metric,) if bench.own_metric else ()))
+    metric = load_metric(subject, dataset)
     earlier, refused = _earlier(subject, dataset, metric)
     yardsticks = {**({"source": source} if source else {}), **earlier}
     if not yardsticks and (budget is None or budget.at_least is None or dataset.labels is None):
@@ -426,6 +425,13 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         write_per_item(per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]
     return (*judge(evidence, budget, subject.engine.environment), *missing)
+
+
+def load_metric(subject: Subject, dataset: Dataset) -> Metric:
+    """Return the metric that the entry's answers are held to on these items."""
+    entry, own = subject.entry, subject.bench.own_metric
+    chosen = _metric_for(entry.metric, entry.budgets.accuracy, dataset)
+    return metrics.load(chosen, _class_names(subject), *((own,) if own else ()))
 
 
 def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
