@@ -5,9 +5,7 @@ Plan (read and refuse before any work) → for each model entry: source, convers
 report. Everything is written into a private folder first and moved into place at the end.
 """
 
-import importlib.metadata
 import logging
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from gate import __version__, render, waivers
+from gate import render, waivers
 from gate.checks.app_size import judge as judge_app_size
 from gate.checks.base import no_answer, not_run
 from gate.compress import Workers
@@ -31,8 +29,9 @@ from gate.quantity import duration
 from gate.report import App, CheckName, Model, Report, Result, Role, Run, make_report
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
+from gate.tools import tool_versions
 
-__all__ = ["Options", "Plan", "check", "make_plan"]
+__all__ = ["Options", "Plan", "check", "make_plan", "tool_versions"]
 
 Progress = Callable[[str], None]
 PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
@@ -42,7 +41,17 @@ def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
     with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
-        around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
+        around = Circumstances(
+            plan.config,
+            plan.engine,
+            plan.baseline,
+            plan.waivers,
+            options.cache,
+            workers,
+            work,
+            release=plan.release,
+            refused=plan.refused,
+        )
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         report = _assemble(plan, tuple(model for model, _ in judged), {sandbox for _, sandbox in judged})
         write_views(report, work)
@@ -187,18 +196,6 @@ def write_views(report: Report, work: Path) -> None:
     for name, view in (("comment.md", render.comment), ("summary.md", render.summary), ("report.html", render.html)):
         write_text(work / name, view(report))
     write_text(work / "report.json", report.model_dump_json(indent=1) + "\n")
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on; numbers of other versions are not compared."""
-    names = ("torch", "coremltools", "numpy", "scikit-learn", "onnxruntime")
-    found = {"coreml-gate": __version__, "python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _git_head(folder: Path) -> str | None:

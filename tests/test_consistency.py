@@ -36,8 +36,9 @@ LAYERS = (
     {"memory", "rules", "devices"},
     {"macs"},
     {"shapes"},
-    {"regressions"},
-    {"comparison"},
+    {"regressions", "parts"},
+    {"groups", "wording"},
+    {"comparison", "earlier"},
     {"source", "baseline", "evidence"},
     {"bench"},
     {"engine", "sandbox", "worker"},
@@ -48,7 +49,7 @@ LAYERS = (
     {"config"},
     {"policy", "report"},
     {"document"},
-    {"errors", "files", "quantity"},
+    {"errors", "files", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
 LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline")
