@@ -39,6 +39,7 @@ class Subject:
     refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
     compressed: Compressed | None = None
     before: Path | None = None  # the package that compression started from
+    base_package: Path | None = None  # what the baseline shipped, where its report brings it
     out: Path = field(default=Path())
 
 
