@@ -19,11 +19,11 @@ from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
-from gate.checks.accuracy import per_item_path
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
+from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
@@ -49,6 +49,8 @@ class Circumstances:
     cache: Path | None
     workers: Workers
     work: Path  # packages/, logs/ and per_item/ go here
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
 
 
 @dataclass
@@ -267,6 +269,8 @@ class Trial:
             bench=self.bench,
             engine=around.engine,
             baseline=around.baseline,
+            release=around.release,
+            refused=around.refused,
             compressed=compressed,
             before=before,
             base_package=self._base_package(),

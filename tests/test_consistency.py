@@ -38,8 +38,9 @@ LAYERS = (
     {"memory", "rules", "devices"},
     {"macs"},
     {"shapes"},
-    {"regressions"},
-    {"comparison"},
+    {"regressions", "parts"},
+    {"groups", "wording"},
+    {"comparison", "earlier"},
     {"source", "baseline", "evidence"},
     {"bench", "timing"},
     {"engine", "sandbox", "worker"},
@@ -50,7 +51,7 @@ LAYERS = (
     {"config", "growth"},
     {"policy", "report"},
     {"document"},
-    {"errors", "files", "quantity"},
+    {"errors", "files", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
 LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge")
