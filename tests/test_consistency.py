@@ -27,6 +27,7 @@ LAYERS = (
     {"plan"},
     {"prepare", "github", "render", "doctor"},
     {"entry"},
+    {"unread"},
     {"checks"},
     {"float16"},
     {"conversion", "waivers"},
