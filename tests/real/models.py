@@ -42,6 +42,8 @@ class Real:
     answer: Callable[[dict[str, Array]], int]
     route: str = "trace"
     carried: tuple[tuple[str, str], ...] = ()
+    float16_error: float = 0.01
+    """of the range of each output, in `declared`; more where a state carries it on"""
 
 
 def installed(wheel: str) -> bool:
@@ -232,5 +234,6 @@ REAL = {
         lambda outputs: int(outputs["speech"].item() > 0.5),
         "export",
         (("memory_out", "memory"),),
+        float16_error=0.05,
     ),
 }
