@@ -29,6 +29,7 @@ LAYERS = (
     {"prepare", "github", "render", "doctor", "shard"},
     {"search"},
     {"entry"},
+    {"unread"},
     {"checks"},
     {"float16", "app_size"},
     {"conversion", "waivers", "limits", "calibration"},
