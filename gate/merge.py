@@ -253,11 +253,19 @@ def _answered(model: str, candidate: Candidate, answers: Sequence[Candidate]) ->
 
 def _in_order(results: Sequence[Result]) -> Iterator[Result]:
     """Sort by check; a question that one environment answered is not also told as not run in another."""
-    answered = {(r.check, r.against, r.slice) for r in results if r.outcome is not Outcome.NOT_RUN}
+    answered = {_question(r) for r in results if r.outcome is not Outcome.NOT_RUN}
+    last = {_question(r): r for r in results if r.outcome is Outcome.NOT_RUN}
     for result in sorted(results, key=lambda r: ORDER.index(r.check)):
-        question = (result.check, result.against, result.slice)
-        if result.outcome is not Outcome.NOT_RUN or question not in answered:
+        question = _question(result)
+        open_ = question not in answered and not (
+            question[1:] == (None, None) and result.check in {q[0] for q in answered}
+        )
+        if result.outcome is not Outcome.NOT_RUN or (open_ and last[question] is result):
             yield result
+
+
+def _question(result: Result) -> tuple[CheckName, str | None, str | None]:
+    return (result.check, result.against, result.slice)
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------

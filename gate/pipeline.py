@@ -24,6 +24,7 @@ from gate.compress import Workers
 from gate.config import ModelEntry
 from gate.entry import Circumstances, Trial
 from gate.errors import UsageError
+from gate.handover import start
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
@@ -35,23 +36,36 @@ from gate.source import Source, open_source
 __all__ = ["Options", "Plan", "check", "make_plan"]
 
 Progress = Callable[[str], None]
+LEFT = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # what `--profile-first` leaves to the other machine
 PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
 
 
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
-        around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
+    with workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
+        around = Circumstances(
+            plan.config,
+            plan.engine,
+            plan.baseline,
+            plan.waivers,
+            options.cache,
+            workers,
+            work,
+            handover=start(options.hand_over) if options.hand_over else None,
+            left=LEFT if options.profile_first else (),
+        )
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         report = _assemble(plan, tuple(model for model, _ in judged), {sandbox for _, sandbox in judged})
+        if around.handover:
+            around.handover.seal(plan.config, options.config, report.run)
         write_views(report, work)
-        _publish(work, options.out)
+        publish(work, options.out)
     return report
 
 
 @contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
+def workspace(out: Path) -> Iterator[Path]:
     """A private folder beside the results; gone when the run ends in any way."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +96,7 @@ def toolchain_log(work: Path) -> Iterator[None]:
         handler.close()
 
 
-def _publish(work: Path, out: Path) -> None:
+def publish(work: Path, out: Path) -> None:
     """Move the results into place; the report last, so that a report on disk always has its packages."""
     for name in PUBLISHED:
         target = out / name

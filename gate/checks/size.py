@@ -9,7 +9,7 @@ from gate.checks.base import Check, Subject
 from gate.config import SizeBudget
 from gate.growth import allowed, ungrown
 from gate.quantity import size
-from gate.report import CheckName, Measurement, Outcome, Result, Unit
+from gate.report import CheckName, Environment, Measurement, Outcome, Result, Unit
 
 
 def judge(package_bytes: int, budget: SizeBudget, baseline: int | None = None) -> Result:
@@ -42,9 +42,24 @@ def _message(package_bytes: int, limit: float | None, over: bool, *, grew: bool)
     )
 
 
+def judge_compiled(compiled_bytes: int, environment: Environment) -> Result:
+    """Show what an app bundles: Xcode compiles the package. The budget is the package's."""
+    return Result(
+        check=CheckName.SIZE,
+        outcome=Outcome.PASS,
+        environment=environment,
+        measurements=(Measurement(name="compiled_bytes", value=compiled_bytes, unit=Unit.BYTES),),
+        message=f"Compiled by Core ML it takes {size(compiled_bytes)}.",
+    )
+
+
 def _answer(subject: Subject) -> tuple[Result, ...]:
     before = subject.baseline.package_bytes(subject.entry.name) if subject.baseline else None
-    return (judge(subject.candidate.package.bytes, subject.entry.budgets.size, before),)
+    result = judge(subject.candidate.package.bytes, subject.entry.budgets.size, before)
+    compiled = getattr(subject.engine, "compiled_bytes", None)  # only Apple's tools compile
+    if compiled is None:
+        return (result,)
+    return (result, judge_compiled(compiled(subject.candidate.package.path), subject.engine.environment))
 
 
 CHECK = Check(CheckName.SIZE, "Is it small enough?", _answer)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from gate.engine import plain
+from gate.errors import NoAnswer
 from gate.mil.program import load_program
 from gate.report import Environment
 
@@ -36,13 +37,26 @@ class CoreMLEngine:
         )
 
     def load(self, package: Path, precision: str = "declared") -> "CoreMLSession":
-        """Load (and compile) a package. Apple's runtime rounds as it does: only `declared` can be asked for."""
-        if precision != "declared":
-            raise ValueError(f"precision {precision!r}: Core ML runs the program as declared; use the mil engine")
+        """Load (and compile) a package. Apple's runtime rounds as declared: in float32 it runs float32 packages only."""
+        if precision != "declared" and not (precision == "float32" and _is_float32(package)):
+            raise NoAnswer(f"precision {precision!r}: Core ML runs the program as declared; use --engine mil for this")
+        return CoreMLSession(self._model(package), class_labels(package))
+
+    def compiled_bytes(self, package: Path) -> int:
+        """Size of the .mlmodelc that Core ML compiles a package to, which is what an app bundles."""
+        folder = Path(self._model(package).get_compiled_model_path())
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+    def _model(self, package: Path) -> Any:
         import coremltools as ct
 
-        units = getattr(ct.ComputeUnit, self._compute_units)
-        return CoreMLSession(ct.models.MLModel(str(package), compute_units=units), class_labels(package))
+        return ct.models.MLModel(str(package), compute_units=getattr(ct.ComputeUnit, self._compute_units))
+
+
+def _is_float32(package: Path) -> bool:
+    """Has the program no float16 result at all?"""
+    ops = (op for function in load_program(package).functions.values() for op in function.body.walk())
+    return all(getattr(value.type, "dtype", None) != "float16" for op in ops for value in op.outputs)
 
 
 def class_labels(package: Path) -> list[Any]:
