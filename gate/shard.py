@@ -115,17 +115,26 @@ def model_of(unit: str) -> str:
 
 
 def deal(units: Units, count: int, last: Report | None = None) -> tuple[tuple[str, ...], ...]:
-    """Deal units to `count` parts, the longest first, each to the part that is done first with it."""
+    """Deal units to `count` parts so that the longest part is short: whole models, or policy by policy where that ends sooner."""
     every, price = names(units), costs(units, last)
+    blocks = [tuple(names({model: policies})) for model, policies in units.items()]
+    dealt = (_deal(blocks, count, price), _deal([(unit,) for unit in every], count, price))
+    best = min(dealt, key=lambda parts: (max(map(price.of, parts)), dealt.index(parts)))
+    return tuple(tuple(sorted(part, key=every.index)) for part in best)
+
+
+def _deal(blocks: Sequence[tuple[str, ...]], count: int, price: Costs) -> list[list[str]]:
+    """Give the longest block first, each to the part that is done first with it."""
     parts: list[list[str]] = [[] for _ in range(count)]
-    for unit in sorted(every, key=lambda unit: (-price.units[unit], every.index(unit))):
-        min(parts, key=lambda part: price.of([*part, unit])).append(unit)
-    return tuple(tuple(sorted(part, key=every.index)) for part in parts)
+    for block in sorted(blocks, key=price.of, reverse=True):
+        min(parts, key=lambda part: price.of([*part, *block])).extend(block)
+    return parts
 
 
 def matrix(units: Units, count: int, last: Report | None = None) -> Matrix:
     """Return at most `count` jobs; none of them is empty."""
-    price, parts = costs(units, last), deal(units, min(count, len(names(units))), last)
+    price = costs(units, last)
+    parts = [part for part in deal(units, min(count, len(names(units))), last) if part]
     return Matrix(
         include=tuple(
             Job(

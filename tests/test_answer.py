@@ -133,9 +133,7 @@ def test_a_mac_that_was_asked_for_and_left_nothing_is_no_answer(linux, tmp_path)
 
 
 def test_profiling_first_leaves_the_runs_to_the_mac_and_is_no_pass_without_it(linux, mac, tmp_path):
-    first = Options(
-        config=linux / "gate.yml", out=tmp_path / "out", hand_over=tmp_path / "handed", profile_first=True
-    )
+    first = Options(config=linux / "gate.yml", out=tmp_path / "out", hand_over=tmp_path / "handed", profile_first=True)
     assert pipeline.check(first).outcome is Outcome.ERROR
 
     answer(tmp_path / "handed", tmp_path / "mac", engine=mac)
@@ -171,7 +169,7 @@ print(sorted({{(str(r.check), str(r.outcome)) for r in report.models[0].shipped.
 
     assert done.returncode == 0, done.stderr[-2_000:]
     assert done.stdout.strip().endswith("False")
-    assert "('accuracy', 'fail')" in done.stdout, "the double answers zeros"
+    assert "('fidelity', 'fail')" in done.stdout, "the double answers zeros"
     assert "error" not in done.stdout
 
 
