@@ -63,6 +63,7 @@ def _run(handed: Handed, started: float, fail_on: str | None) -> Run:
 
 def _model(handed: Handed, model: HandedModel, engine: Engine, work: Path, progress: Callable[[str], None]) -> Model:
     accepted, candidates = handed.waivers(), []
+    engine = engine.on(handed.entry(model).compute_units[0])
     for given, subject in handed.subjects(model, engine=engine, out=work):
         progress(f"{model.name}: judging {given.policy} with {engine.environment.engine}")
         candidates.append(_candidate(given, subject, accepted))
@@ -107,15 +108,15 @@ def _results(subject: Subject) -> Iterator[Result]:
             found = (
                 (not_run(check.name, why, environment=subject.engine.environment),) if why else base.run(check, subject)
             )
-            yield from (_told_here(r, subject) for r in found if r.environment.engine == here or _is_unanswered(r))
-
-
-def _is_unanswered(result: Result) -> bool:
-    return result.outcome is Outcome.NOT_RUN
+            yield from (
+                _told_here(r, subject) for r in found if r.environment.engine == here or r.outcome is Outcome.NOT_RUN
+            )
 
 
 def _told_here(result: Result, subject: Subject) -> Result:
     """Say of a missing answer that it is missing here, so that it does not stand for another environment's."""
+    if result.outcome is not Outcome.NOT_RUN:
+        return result
     return result.model_copy(update={"environment": subject.engine.environment})
 
 

@@ -337,11 +337,14 @@ def doctor(json: JsonOption = False) -> None:
 
 def _told_by_the_action() -> dict[str, Any]:
     """What the GitHub action says of the run: it starts this command in a sandbox, with an environment of these names only."""
-    told = {
+    told: dict[str, Any] = {
         name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
     }
-    site = os.environ.get("GATE_SITE")
-    return told | {"site": Path(site) if site else None}
+    site, base = os.environ.get("GATE_SITE"), os.environ.get("GATE_BASE_CONFIG")
+    told |= {"site": Path(site) if site else None, "base_config": Path(base) if base else None}
+    told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
+    told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}
+    return told | {"config_from": os.environ.get("GATE_CONFIG_FROM") or "working tree"}
 
 
 def _print(record: Any, as_json: bool) -> None:

@@ -27,6 +27,7 @@ from gate.conversion import Conversion
 from gate.document import Record, dotted
 from gate.errors import NoAnswer, UsageError
 from gate.files import sha256_file, write_text
+from gate.limits import under_base
 from gate.policy import Policy
 from gate.policy import load as load_policy
 from gate.report import Digest, Name, PackageFile, Role, Run, Text
@@ -35,6 +36,7 @@ Array = npt.NDArray[Any]
 
 RECORD = "handover.json"
 CONFIG = "gate.yml"
+BASE_CONFIG = "base-gate.yml"
 MAX_RECORD_BYTES = 32_000_000
 ROWS = 256  # items that the reference is asked about at once
 
@@ -50,6 +52,7 @@ class HandedCandidate(Record):
     package: Name = Field(description="the package, below the folder")
     package_digest: Digest | None = Field(description="digest of program and weights")
     before: Name | None = Field(default=None, description="the package that compression started from")
+    base: Name | None = Field(default=None, description="the package that the baseline shipped")
 
 
 class HandedModel(Record):
@@ -116,15 +119,25 @@ class Writer:
             package=self._copy(subject.candidate.package.path),
             package_digest=subject.candidate.package.digest,
             before=self._keep(subject.before),
+            base=self._keep(subject.base_package),
         )
         self._side_file(subject.config, given)
         self.models[name] = model.model_copy(update={"candidates": (*model.candidates, candidate)})
 
-    def seal(self, config: Config, file: Path, run: Run) -> None:
-        """Write the configuration and the record; a folder without the record is no hand-over."""
+    def forget(self, name: str) -> None:
+        """Leave out a model entry, to hand it over again as it counts."""
+        self.models.pop(name, None)
+
+    def seal(self, config: Config, file: Path, run: Run, base: Path | None = None) -> None:
+        """Write the configuration, and base's where its limits count, and the record; without the record it is no hand-over."""
         shutil.copyfile(file, self._path(CONFIG))
+        if base is not None:
+            shutil.copyfile(base, self._path(BASE_CONFIG))
+            config = config.model_copy(update={"waivers": None})
         for name in filter(None, (config.waivers, *(o.classes for m in config.models for o in m.outputs))):
             self._side_file(config, name)
+        if base is not None and (accepted := load(base).waivers):
+            shutil.copyfile(base.parent / accepted, self._path(accepted))
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         listed = tuple(
             PackageFile(path=p.relative_to(self.folder).as_posix(), sha256=sha256_file(p), bytes=p.stat().st_size)
@@ -263,6 +276,7 @@ class Handed:
                     conversion=conversion,
                     bench=bench,
                     before=self._package(handed.before),
+                    base_package=self._package(handed.base),
                     **around,
                 ),
             )
@@ -350,7 +364,16 @@ def read(folder: Path) -> Handed:
     config = load(folder / CONFIG)
     if config.digest != record.run.config_digest:
         raise UsageError(f"--from {folder}: {CONFIG} is not the configuration of the run; its digest differs")
+    if (folder / BASE_CONFIG).is_file():
+        config = _under_base(folder, config)
     return Handed(folder, record, hashlib.sha256(raw).hexdigest(), config)
+
+
+def _under_base(folder: Path, config: Config) -> Config:
+    """Put the base branch's limits in; side files of the hand-over lie beside both configurations."""
+    governed = under_base(load(folder / BASE_CONFIG), config)
+    governed._folder = config.folder
+    return governed
 
 
 def _verify(folder: Path, listed: PackageFile) -> None:
@@ -369,7 +392,7 @@ def _refuse_unlisted(folder: Path, record: Handover) -> None:
             model.float32,
             model.float16,
             model.finished,
-            *(n for c in model.candidates for n in (c.package, c.before)),
+            *(n for c in model.candidates for n in (c.package, c.before, c.base)),
         )
         for name in filter(None, (*packages, model.samples, model.items, model.answers)):
             if name not in there or name == ".":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from gate import metrics, policy, shard, waivers
+from gate import calibration, metrics, policy, shard, waivers
 from gate.baseline import Baseline, load_baseline
 from gate.checks.accuracy import check_budget
 from gate.checks.memory import refuse_impossible
@@ -40,6 +40,9 @@ class Options:
     commit: str | None = None
     base_commit: str | None = None
     config_from: str = "working tree"
+    base_config: Path | None = None  # gate.yml of the base branch, beside the files that it names
+    self_declared: bool = False  # a pull request whose base branch has no gate.yml
+    approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
     shard: str | None = None  # K/N: judge this part only
     matrix: Path | None = None  # what `gate plan` printed; dealt anew where there is none
@@ -128,6 +131,8 @@ def _policies(entry: ModelEntry, config: Config, wanted: tuple[str, ...]) -> tup
     found = tuple(one for index, one in enumerate(every) if index == 0 or not wanted or one.name in asked)
     for one in found:
         one.refuse_unless_carried_by(config.target(entry), entry.name)
+        if one.activations:
+            calibration.refuse_missing(entry, one.name)
         if one.precision is Precision.AS_IS and entry.source.kind not in ("coreml", "converter"):
             raise UsageError(
                 f"model {entry.name!r}: policy as-is is for a finished package; this source is a {entry.source.kind}"
@@ -183,11 +188,10 @@ def _refuse_metric(entry: ModelEntry) -> None:
 def _unused(config: Config, options: Options) -> Iterator[Finding]:
     """Say which keys are read and change nothing in this version, or on this command line."""
     for entry in config.models:
-        if entry.calibration is not None:
-            yield _note(
-                f"models.{entry.name}.calibration: no policy of this version quantizes activations; it is not used"
-            )
-        if entry.splits.calibrate or entry.splits.search:
+        quantizes = any(policy.load(name, config.folder).activations for name in entry.policies)
+        if entry.calibration is not None and not quantizes:
+            yield _note(f"models.{entry.name}.calibration: none of its policies quantizes activations; it is not used")
+        if (entry.splits.calibrate and not quantizes) or entry.splits.search:
             yield _note(
                 f"models.{entry.name}.splits: only the confirmation part is judged; the rest is kept for searches"
             )

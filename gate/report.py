@@ -332,6 +332,7 @@ class Run(Record):
     config_from: Text = Field(
         default="working tree", description="where the configuration came from: base, head or working tree"
     )
+    approved_by: Text | None = Field(default=None, description="who accepted this change's limits, and how")
     started: Text = Field(default="", description="UTC time, ISO 8601")
     seconds: FiniteFloat = Field(default=0.0, ge=0, description="time spent")
     sandbox: Text = Field(

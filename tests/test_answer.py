@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Linux run hands packages over, a Mac answers about them, and both stand in one report.
 
-No Mac here: `coremltools.models.MLModel` is a double that our evaluator answers. What Apple's runtime would say is not tested.
+No Mac here: Apple's runtime is a double that our evaluator answers (`tests/apple_double.py`). What Apple's runtime would say is not tested.
 """
 
 import json
@@ -14,13 +14,15 @@ import coremltools as ct
 import numpy as np
 import pytest
 
-from gate import handover, mil, pipeline
+from gate import handover, pipeline
 from gate.answer import answer
+from gate.engine import coreml
 from gate.engine.coreml import CoreMLEngine
 from gate.errors import NoAnswer, UsageError
 from gate.merge import merge
 from gate.pipeline import Options
 from gate.report import CheckName, Outcome
+from tests import apple_double
 
 MODEL = """
 import torch
@@ -49,24 +51,12 @@ models:
 """
 
 
-class FakeMLModel:
-    """Answers as Core ML would, by our evaluator."""
-
-    def __init__(self, path: str, compute_units: object = None) -> None:
-        self.path = path
-        self._evaluator = mil.load(path)
-
-    def predict(self, inputs: dict) -> dict:
-        return self._evaluator.predict(inputs)
-
-    def get_compiled_model_path(self) -> str:
-        return self.path
-
-
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch) -> CoreMLEngine:
-    monkeypatch.setattr(ct.models, "MLModel", FakeMLModel)
-    return CoreMLEngine(compute_units="CPU_ONLY")
+    monkeypatch.setenv("APPLE_DOUBLE", json.dumps({"seconds": {"": 0.001}}))  # every prediction of the stopwatch's child
+    apple_double.install(monkeypatch.setattr)
+    monkeypatch.setattr(coreml, "ROUNDS", 20)
+    return CoreMLEngine(compute_units="CPU_ONLY", stopwatch=apple_double.STOPWATCH)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +88,7 @@ def test_rows_of_both_engines_stand_in_one_report_merged_from_two_runs(linux, ma
     assert engines(report, CheckName.ACCURACY) == {"mil", "coreml"}
     assert engines(report, CheckName.FLOAT16) == {"mil", "coreml"}
     assert engines(report, CheckName.SIZE) == {"static", "coreml"}
+    assert engines(report, CheckName.LATENCY) == {"coreml"}
     explored = report.models[0].candidates[1]
     assert {r.environment.engine for r in explored.results if r.check is CheckName.ACCURACY} == {"mil", "coreml"}
     assert "Apple's runtime" in (tmp_path / "both" / "comment.md").read_text()
@@ -111,9 +102,9 @@ def test_the_mac_uses_every_item_and_the_references_own_answers(linux, mac, tmp_
 
 
 def test_a_mac_that_fails_fails_the_whole(linux, mac, tmp_path, monkeypatch):
-    class Wrong(FakeMLModel):
-        def predict(self, inputs: dict) -> dict:
-            return {name: value + 1 for name, value in super().predict(inputs).items()}
+    class Wrong(apple_double.MLModel):
+        def predict(self, data: dict, state: object = None) -> dict:
+            return {name: value + 1 for name, value in super().predict(data, state).items()}
 
     monkeypatch.setattr(ct.models, "MLModel", Wrong)
     answer(linux / "handed", tmp_path / "mac", engine=mac)
@@ -157,12 +148,15 @@ class Zeros:
     def predict(self, inputs):
         import numpy as np
         return {{"y": np.zeros((1, 10), np.float32)}}
-    def get_compiled_model_path(self): return self.path
 ct.models.MLModel = Zeros
+from gate.engine import apple
+apple.compile_package = lambda package, folder: package
+apple.model_identifier = apple.system = lambda: "double"
 from pathlib import Path
 from gate.answer import answer
+from gate.engine import coreml
 from gate.engine.coreml import CoreMLEngine
-report = answer(Path({str(linux / "handed")!r}), Path({str(tmp_path / "out")!r}), engine=CoreMLEngine())
+report = answer(Path({str(linux / "handed")!r}), Path({str(tmp_path / "out")!r}), engine=CoreMLEngine(stopwatch=("false",)))
 print(sorted({{(str(r.check), str(r.outcome)) for r in report.models[0].shipped.results}}), "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -170,7 +164,7 @@ print(sorted({{(str(r.check), str(r.outcome)) for r in report.models[0].shipped.
     assert done.returncode == 0, done.stderr[-2_000:]
     assert done.stdout.strip().endswith("False")
     assert "('fidelity', 'fail')" in done.stdout, "the double answers zeros"
-    assert "error" not in done.stdout
+    assert done.stdout.count("error") == 1, "the stopwatch of this double ends at once, and only latency says so"
 
 
 @pytest.mark.parametrize(

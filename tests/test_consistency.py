@@ -31,7 +31,7 @@ LAYERS = (
     {"handover"},
     {"checks"},
     {"float16", "app_size"},
-    {"conversion", "waivers"},
+    {"conversion", "waivers", "limits", "calibration"},
     {"inspect", "diff"},
     {"compress", "candidate"},
     {"interface", "alignment"},
@@ -41,7 +41,7 @@ LAYERS = (
     {"regressions"},
     {"comparison"},
     {"source", "baseline", "evidence"},
-    {"bench"},
+    {"bench", "timing"},
     {"engine", "sandbox", "worker"},
     {"convert", "jail", "data", "metrics", "difference"},
     {"stats", "boxes"},
@@ -53,7 +53,7 @@ LAYERS = (
     {"errors", "files", "quantity"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "shard", "merge")
+LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge")
 
 
 def unit(path: Path) -> str:
