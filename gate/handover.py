@@ -109,7 +109,7 @@ class Writer:
         """Add one candidate, and its model entry before its first."""
         name, policy = subject.entry.name, subject.candidate.policy
         model = self.models.get(name) or self._model(subject, source, digest)
-        given = next(given for given in subject.entry.policies if load_policy(given, subject.config.folder) == policy)
+        given = _given(subject, policy)
         candidate = HandedCandidate(
             role=subject.candidate.role,
             policy=policy.name,
@@ -208,6 +208,14 @@ class Writer:
             raise UsageError(f"{name}: lies outside the folder of gate.yml and cannot be handed over; put it inside")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _given(subject: Subject, policy: Policy) -> str:
+    """Return the policy as gate.yml names it, under which the other machine finds it again."""
+    for given in subject.entry.policies:
+        if given != "auto" and load_policy(given, subject.config.folder) == policy:
+            return given
+    raise NoAnswer(f"{policy.name}: a policy that a search found is not handed over; name its file under ship: instead")
 
 
 def _columns(rows: Sequence[Mapping[str, Array]], side: str) -> dict[str, Array]:

@@ -16,11 +16,12 @@ from statistics import fmean
 from pydantic import Field, ValidationError
 
 from gate import policy
-from gate.config import Config
+from gate.config import Config, ModelEntry
 from gate.document import Record, dotted
 from gate.errors import UsageError
 from gate.report import Part, Report
 
+AUTO = "auto"  # `ship: auto`
 UNIT_SECONDS = 1.0  # where nothing is known; only the ratio to SETUP_SECONDS matters
 SETUP_SECONDS = 3.0  # a guess: reading and converting a model takes as long as judging three policies
 MAX_PARTS = 256  # GitHub starts no more jobs from one matrix
@@ -66,9 +67,14 @@ def units_of(config: Config, models: Sequence[str] = (), policies: Sequence[str]
     found: dict[str, tuple[str, ...]] = {}
     for entry in config.models:
         if not models or entry.name in models:
-            names = [policy.load(given, config.folder).name for given in entry.policies]
+            names = [_policy_name(entry, given, config) for given in entry.policies]
             found[entry.name] = tuple(n for i, n in enumerate(names) if i == 0 or not policies or n in asked)
     return found
+
+
+def _policy_name(entry: ModelEntry, given: str, config: Config) -> str:
+    """Return the name under which a report shows a policy; one that a search is to find goes by what stands for it."""
+    return given if given == AUTO == entry.ship else policy.load(given, config.folder).name
 
 
 @dataclass(frozen=True)

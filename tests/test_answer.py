@@ -18,7 +18,7 @@ from gate import handover, pipeline
 from gate.answer import answer
 from gate.engine import coreml
 from gate.engine.coreml import CoreMLEngine
-from gate.errors import NoAnswer, UsageError
+from gate.errors import UsageError
 from gate.merge import merge
 from gate.pipeline import Options
 from gate.report import CheckName, Outcome
@@ -208,14 +208,6 @@ def test_answers_about_another_package_are_refused(linux, mac, tmp_path):
 
     with pytest.raises(UsageError, match="about another package"):
         merge([linux / "out", tmp_path / "mac"], tmp_path / "both", config=linux / "gate.yml")
-
-
-def test_core_ml_is_never_asked_for_a_rounding_that_it_does_not_have(linux, mac):
-    record = json.loads((linux / "handed" / "handover.json").read_text())["models"][0]
-
-    assert mac.load(linux / "handed" / record["float32"], "float32")
-    with pytest.raises(NoAnswer, match="as declared"):
-        mac.load(linux / "handed" / record["float16"], "float32")
 
 
 def test_a_folder_with_other_files_is_not_written_over(tmp_path):
