@@ -17,7 +17,7 @@ PALETTE4, PALETTE2, JOINT, PRUNED = (
 
 
 def treatment(made: Policy, name: str, layer: str | None = None) -> list[object]:
-    asked = dict(op_type="conv", name=name, layer=layer, elements=1000)
+    asked = {"op_type": "conv", "name": name, "layer": layer, "elements": 1000}
     return [a for step in made.steps if (a := made.action_for(step, **asked)) is not None]
 
 
