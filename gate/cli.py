@@ -2,6 +2,7 @@
 """The command line: parse, call, exit code. No decisions; heavy modules load inside the command that needs them."""
 
 import os
+import re
 import sys
 import traceback
 from enum import StrEnum
@@ -380,14 +381,31 @@ def init(
 
 
 @app.command(short_help="Say what this machine can and cannot do.")
-def doctor(json: JsonOption = False) -> None:
+def doctor(
+    github: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Look at a repository's set-up on GitHub instead.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
     """Example: gate doctor
 
-    Say what this machine can and cannot do.
+    Say what this machine can and cannot do. With --github OWNER/NAME, say what is missing in a repository's set-up: workflows,
+    permissions, required status, labels. The token comes from the environment: GITHUB_TOKEN; it needs to read only.
     """
     from gate.doctor import examine
 
-    _print(examine(), json)
+    if not github:
+        _print(examine(), json)
+        return
+    from gate import onboarding
+    from gate.github import Client
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", github):
+        raise UsageError(f"--github {github}: expected OWNER/NAME")
+    api_url = os.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
+    found = onboarding.examine(Client(os.environ.get("GITHUB_TOKEN", ""), api_url), github)
+    _print(found, json)
+    raise typer.Exit(int(Exit.PASS if found.is_complete else Exit.FAIL))
 
 
 def _told_by_the_action() -> dict[str, Any]:

@@ -25,7 +25,7 @@ LAYERS = (
     {"scaffold", "remedy", "answer"},
     {"pipeline"},
     {"plan"},
-    {"merge", "approval"},
+    {"merge", "approval", "onboarding"},
     {"prepare", "github", "render", "doctor", "shard"},
     {"search"},
     {"entry"},
