@@ -27,10 +27,11 @@ from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
+from gate.handover import Writer
 from gate.interface import interface_of
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
-from gate.report import Data, Result, Role
+from gate.report import CheckName, Data, Result, Role
 from gate.source import Reference, Source, StoredReference, reference_for, why_unread
 
 SEARCH_SHARE = (
@@ -51,6 +52,8 @@ class Circumstances:
     work: Path  # packages/, logs/ and per_item/ go here
     release: Baseline | None = None
     refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
+    handover: Writer | None = None  # what another machine gets to judge
+    left: tuple[CheckName, ...] = ()  # checks that are left to that machine
 
 
 @dataclass
@@ -200,6 +203,8 @@ class Trial:
         try:
             before = self.before(policy)
             candidate, compressed = self._build(policy, role, before)
+            subject = self.subject(candidate, compressed, before)
+            self._hand_over(subject)
         except (SourceFault, NoAnswer) as error:
             return record.model_copy(update={"results": (feasibility.judge(failed(error)),)})
         package = candidate.package
@@ -208,9 +213,14 @@ class Trial:
             "package_digest": package.digest,
             "files": package.files,
             "interface": interface_of(package.path),
-            "results": self._results(self.subject(candidate, compressed, before)),
+            "results": self._results(subject),
         }
         return record.model_copy(update=update)
+
+    def _hand_over(self, subject: base.Subject) -> None:
+        if self.around.handover is not None:
+            source = f"{self.entry.source.kind} {self.entry.source.location}"
+            self.around.handover.add(subject, source, self.digest)
 
     def _results(self, subject: base.Subject) -> tuple[Result, ...]:
         today = date.today()
@@ -221,7 +231,12 @@ class Trial:
     def _answers(self, subject: base.Subject) -> tuple[Result, ...]:
         if self.unread is not None:
             return unread.results(subject, self.unread)
-        return tuple(result for check in CHECKS for result in base.run(check, subject))
+        return tuple(result for check in CHECKS for result in self._ask(check, subject))
+
+    def _ask(self, check: base.Check, subject: base.Subject) -> tuple[Result, ...]:
+        if check.name in self.around.left:
+            return (base.not_run(check.name, "Left to the machine that profiles first.", required=True),)
+        return base.run(check, subject)
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from time import perf_counter
 
 from gate.float16.blame import Blame
-from gate.float16.investigate import Models, origin
+from gate.float16.investigate import origin
+from gate.float16.models import Models
 from gate.float16.trials import Place, Trials
 from gate.mil.program import TensorType, load_program
 
