@@ -30,7 +30,7 @@ LAYERS = (
     {"checks"},
     {"float16"},
     {"conversion", "waivers"},
-    {"inspect", "diff"},
+    {"inspect", "diff", "suspects", "divergence"},
     {"compress", "candidate"},
     {"interface", "alignment"},
     {"memory", "rules", "devices"},

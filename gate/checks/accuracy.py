@@ -38,6 +38,7 @@ from gate.files import sha256_file
 from gate.metrics import Kind, Metric, batched, distances
 from gate.quantity import ChangeKind, percent, points
 from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.rules import random_ops
 from gate.stats import Flips
 
 __all__ = ["Evidence", "check_budget", "judge", "measure", "read_per_item", "rejudge", "write_per_item"]
@@ -413,6 +414,9 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     budget, source = entry.budgets.accuracy, _source_rows(subject)
     dataset = bench.dataset or unlabelled(bench)
     chosen = _metric_for(entry.metric, budget, dataset)
+    if chosen is None and (not bench.steady or random_ops(subject.candidate.package.path)):
+        why = "The model draws random numbers, so its answers cannot agree with anyone's."
+        return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     metric = metrics.load(chosen, _class_names(subject), *((bench.own_metric,) if bench.own_metric else ()))
     earlier, refused = _earlier(subject, dataset, metric)
     yardsticks = {**({"source": source} if source else {}), **earlier}
@@ -421,7 +425,12 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     run = _predictor(subject, subject.candidate.package.path)
     same = _same(subject)
-    evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    try:
+        evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    except UsageError as error:
+        if chosen is not None:
+            raise
+        return (not_run(CheckName.ACCURACY, f"The answers cannot be compared: {error}"[:4_000]),)  # nobody gave labels
     if evidence.n:
         write_per_item(per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]

@@ -16,7 +16,7 @@ import numpy as np
 
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.fidelity import describe, finding, measurements, random_ops
+from gate.checks.fidelity import describe, finding, measurements
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.float16 import Tier
@@ -24,6 +24,7 @@ from gate.mil import MilError
 from gate.policy import Precision
 from gate.quantity import percent
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Series, Severity, Unit
+from gate.rules import random_ops
 
 if TYPE_CHECKING:
     from gate.float16.investigate import Investigation, Models, Suspect
@@ -310,7 +311,8 @@ def _blame(facts: Facts, models: "Models", seen: Seen, found: Sequence[Outputs],
 def _reference(subject: Subject, models: "Models") -> tuple[Outputs, ...]:
     """The source's answers; for a finished package its own in float32, as where the program draws random numbers."""
     bench = subject.bench
-    if subject.conversion.float32 is not None and bench.reference is not None and not random_ops(models.float16):
+    comparable = bench.steady and not random_ops(models.float16)
+    if subject.conversion.float32 is not None and bench.reference is not None and comparable:
         return bench.reference
     return bench.answers(subject.engine, models.float32 or models.float16, "float32")
 
