@@ -31,7 +31,11 @@ def explain(wrong: Converted, right: Converted, samples: Sequence[Sample], folde
     """Name the op at which a wrong route goes wrong, and what is known about it; the team's files lie below `folder`."""
     for found in suspects(wrong.package, *_places(wrong.source_map), folder):
         yield found.model_copy(
-            update={"rule": "convert.wrong_op", "severity": Severity.INFO, "message": f"route {wrong.route}: {found.message}"[:4_000]}
+            update={
+                "rule": "convert.wrong_op",
+                "severity": Severity.INFO,
+                "message": f"route {wrong.route}: {found.message}"[:4_000],
+            }
         )
     for sample in samples:
         parting = _parting(load_program(wrong.package), load_program(right.package), sample)

@@ -22,7 +22,8 @@ from gate.candidate import Candidate, read_package
 from gate.checks import base, fidelity, float16
 from gate.entry import Trial
 from gate.report import Outcome, Result, Role, Severity
-from tests.case_source import Case, load_cases, make_trial
+from tests import whole_cases
+from tests.case_source import CASES, MORE_CASES, Case, load_cases, make_trial
 
 PREFIXES = ("fp16_", "pit_808", "pit_809", "pit_823", "pit_824", "pit_826", "dyn_703")
 
@@ -113,8 +114,23 @@ def main(prefixes: Sequence[str]) -> int:
             row = judge_case(case, Path(folder))
             rows.append(row)
             print(_line(row), flush=True)
-    print(_summary(rows))
-    return int(any(not row.right for row in rows))
+    print(_summary(rows) if rows else "")
+    whole = _print_whole(prefixes or whole_cases.PREFIXES)
+    return int(any(not row.right for row in (*rows, *whole)))
+
+
+def _print_whole(prefixes: Sequence[str]) -> list[whole_cases.Row]:
+    """The cases that the whole gate judges: those from the field, and more of the same kinds."""
+    cases = [case for folder in (CASES, MORE_CASES) for case in load_cases(*prefixes, folder=folder)]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            if case.name.startswith(whole_cases.PREFIXES):
+                rows.append(whole_cases.judge_case(case, Path(folder) / case.name))
+                print(whole_cases.line(rows[-1]), flush=True)
+    if rows:
+        print(whole_cases.summary(rows))
+    return rows
 
 
 def _line(row: Row) -> str:

@@ -8,17 +8,16 @@ or rule must be named in a finding or in a message.
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gate import policy
 from gate.policy import Policy
-from gate.report import Candidate, Finding, Outcome, Result, Role, Severity
+from gate.report import Finding, Outcome, Result, Role, Severity
 from tests.case_source import Case, make_trial
 
-NAMES_WARNING = ("WARN",)
+PREFIXES = ("conv_", "dyn_", "pit_", "cmp_")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,16 @@ def judge_case(case: Case, work: Path) -> Row:
     found = _named(case, results)
     op = next((f.op or f.rule for f in found), "")
     message = next((f.message for f in found), result.message)
-    return Row(case.name, case.verdict, said, result.check, bool(found) or not case.culprits, op, message, time.monotonic() - started)
+    return Row(
+        case.name,
+        case.verdict,
+        said,
+        result.check,
+        bool(found) or not case.culprits,
+        op,
+        message,
+        time.monotonic() - started,
+    )
 
 
 def _said(results: tuple[Result, ...], case: Case) -> tuple[str, Result]:
@@ -66,7 +74,7 @@ def _said(results: tuple[Result, ...], case: Case) -> tuple[str, Result]:
 
 def _named(case: Case, results: tuple[Result, ...]) -> list[Finding]:
     """The findings that name the case's op; of a case without one, the warnings."""
-    severities = {"WARN": (Severity.WARNING,), "FAIL": (Severity.ERROR, Severity.WARNING)}.get(case.verdict, tuple(Severity))
+    severities = (Severity.WARNING,) if case.verdict == "WARN" else tuple(Severity)
     found = [f for r in results for f in r.findings if f.severity in severities]
     return [f for f in found if not case.culprits or any(_names(f, name) for name in case.culprits)]
 

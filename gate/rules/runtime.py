@@ -63,7 +63,11 @@ def _saturated(scene: Scene) -> Iterator[Hit]:
 def _rounded_integers(scene: Scene) -> Iterator[Hit]:
     """Integers that become float16 and integers again: exact up to 2,048 only."""
     for op in scene.ops:
-        if op.type == "cast" and dtype(op.outputs[0]).lstrip("u").startswith("int") and dtype(op.inputs["x"][0]) == "float16":
+        if (
+            op.type == "cast"
+            and dtype(op.outputs[0]).lstrip("u").startswith("int")
+            and dtype(op.inputs["x"][0]) == "float16"
+        ):
             origin = _whole_origin(scene, op)
             if origin is not None:
                 yield Hit(op, f"from {origin.type} {origin.name}")

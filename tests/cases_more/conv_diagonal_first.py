@@ -4,7 +4,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 CASE = dict(
- id='conv_diagonal_first', verdict='ROUTE', culprit_op='diagonal',
+ id='conv_diagonal_first', verdict='FAIL', culprit_op='diagonal',
  source_url='https://github.com/apple/coremltools/pull/2774',
  expect='')
 class M(nn.Module):

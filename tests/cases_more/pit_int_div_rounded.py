@@ -4,7 +4,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 CASE = dict(
- id='pit_int_div_rounded', verdict='FAIL', culprit_op='floor_div',
+ id='pit_int_div_rounded', verdict='FAIL', culprit_op=['mul', 'cast'],
  source_url='https://github.com/apple/coremltools/pull/2839',
  expect='')
 class M(nn.Module):
