@@ -59,6 +59,9 @@ class RoundingName(StrEnum):
 
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")]
+PlanOption = Annotated[
+    Path | None, typer.Option("--plan", help="What gate plan printed; without it, each part deals the work out anew.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record itself.")]
 ReportArgument = Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json.")]
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .mlpackage.")]
@@ -86,6 +89,8 @@ def check(
     cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
+    shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
+    plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
     """Example: gate check --config gate.yml --model tagger --out gate-out
@@ -106,6 +111,8 @@ def check(
         cache=cache,
         jobs=jobs,
         fail_on=fail_on.value,
+        shard=shard,
+        matrix=plan,
         **_told_by_the_action(),
     )
     report = pipeline.check(options, progress=_progress)
@@ -117,6 +124,59 @@ def check(
             f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}\npackages {out / 'packages'}"
         )
     raise typer.Exit(int(exit_code(report.outcome, fail_on.value)))
+
+
+@app.command(short_help="Divide a run among several machines.")
+def plan(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[list[str] | None, typer.Option(help="Only this model entry; repeat for more.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Only rows of this policy, and the shipped one; repeat for more.")
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, max=256, help="How many machines, at most.")] = 4,
+    baseline: Annotated[Path | None, typer.Option(help="An earlier report.json, for how long each took.")] = None,
+) -> None:
+    """Example: gate plan --config gate.yml --shards 4
+
+    Print a job matrix: which part of the models and policies each machine judges, balanced by how long they took last time. Each
+    job runs gate check --shard K/N; gate merge joins what they report.
+    """
+    from gate import shard
+    from gate.baseline import load_baseline
+    from gate.config import load
+
+    last = load_baseline(baseline)[0]
+    units = shard.units_of(load(config), tuple(model or ()), tuple(policy or ()))
+    typer.echo(shard.to_json(shard.matrix(units, shards, last.report if last else None)))
+
+
+@app.command(short_help="Join the reports of several machines.")
+def merge(
+    shard: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Reports, or their folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for the joined report and its packages.")] = Path("gate-out"),
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Their configuration; where they found it by default.")
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="The earlier report.json that they were compared with.")] = None,
+    plan: PlanOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate merge shard-1 shard-2 --out gate-out
+
+    Join the reports of shards, and of other environments (gate check --from), into one report with one verdict. A part that is
+    missing is no answer; parts of another commit, configuration or tool version are refused.
+    """
+    from gate.merge import merge as join
+    from gate.render import terminal
+    from gate.report import exit_code
+
+    report = join(shard, out, config=config, baseline=baseline, plan=plan)
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+    else:
+        _show(terminal(report))
+        typer.echo(f"report   {out / 'report.json'}\ncomment  {out / 'comment.md'}")
+    raise typer.Exit(int(exit_code(report.outcome, report.run.fail_on)))
 
 
 @app.command(short_help="Predict with a Core ML package on any operating system.")
@@ -253,11 +313,14 @@ def doctor(json: JsonOption = False) -> None:
 
 def _told_by_the_action() -> dict[str, Any]:
     """What the GitHub action says of the run: it starts this command in a sandbox, with an environment of these names only."""
-    told = {
+    told: dict[str, Any] = {
         name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
     }
-    site = os.environ.get("GATE_SITE")
-    return told | {"site": Path(site) if site else None}
+    site, base = os.environ.get("GATE_SITE"), os.environ.get("GATE_BASE_CONFIG")
+    told |= {"site": Path(site) if site else None, "base_config": Path(base) if base else None}
+    told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
+    told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}
+    return told | {"config_from": os.environ.get("GATE_CONFIG_FROM") or "working tree"}
 
 
 def _print(record: Any, as_json: bool) -> None:

@@ -325,13 +325,22 @@ class MemoryBudget(Record):
         return self
 
 
+ComputeUnits = Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"]
+
+
 class LatencyBudget(Record):
     """How fast it must be; measured by the coreml engine only."""
 
     speedup: float | None = Field(default=None, gt=0, description="least ratio of the time of `over` to its own")
-    over: str = Field(default="float32", description="policy or baseline that it is compared with")
+    over: Literal["float32", "float16", "baseline"] = Field(
+        default="float32", description="package of this run that it is compared with"
+    )
+    floor: Duration = Field(default=0.0001, description="a prediction that is late by less than this does not fail")
     p95: Duration | None = Field(default=None, description="largest 95th percentile on `device`")
-    device: str | None = Field(default=None, description="device that p95 is about")
+    device: str | None = Field(
+        default=None, description="device that p95 is about, as the system names it; any where absent"
+    )
+    confidence: Proportion = Field(default=0.95, gt=0.5, lt=1, description="of each end of an interval, such as 95 %")
 
 
 class Budgets(Record):
@@ -400,6 +409,9 @@ class ModelEntry(Record):
     )
     budgets: Budgets = Field(default=Budgets(), description="limits")
     keep_float32: tuple[str, ...] = Field(default=(), description="layer paths that stay in float32")
+    compute_units: tuple[ComputeUnits, ...] = Field(
+        default=("ALL",), min_length=1, description="what the app lets Core ML use, the first for the numeric checks"
+    )
     convert: Convert = Field(default=Convert(), description="how the conversion is done")
     splits: Splits = Field(default=Splits(), description="division of the items")
 
@@ -459,6 +471,17 @@ class Limits(Record):
     memory: Size = Field(default=8 * 10**9, gt=0, description="of the process that runs the team's code, such as 8 GB")
 
 
+class Approval(Record):
+    """How changed limits are accepted on a pull request. Always read from the base branch."""
+
+    label: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=50,
+        description="a label that somebody with write permission sets after the last push; without it only the merge accepts",
+    )
+
+
 class Config(Record):
     """gate.yml."""
 
@@ -467,6 +490,7 @@ class Config(Record):
     setup: Setup = Field(default=Setup(), description="what is prepared before any of the pull request's code runs")
     models: tuple[ModelEntry, ...] = Field(min_length=1, max_length=200, description="the model entries")
     waivers: str | None = Field(default=None, description="file of accepted exceptions")
+    approval: Approval = Field(default=Approval(), description="how a pull request's change of limits is accepted")
     limits: Limits = Field(default=Limits(), description="limits of the whole run")
 
     _folder: Path = PrivateAttr(default=Path())

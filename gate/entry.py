@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from gate import data, metrics, waivers
+from gate import calibration, data, metrics, waivers
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.checks.accuracy import per_item_path
-from gate.compress import Compressed, Workers, cast_float16, compress
+from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
@@ -154,16 +154,18 @@ class Trial:
         return self.around.engine.load(package).predict(samples)
 
     def _dataset(self) -> Dataset | None:
+        found = self._items()
+        return None if found is None else found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+
+    def _items(self) -> Dataset | None:
         where = self.entry.dataset
         if where is None:
             return None
         if isinstance(where, str) and ".py:" in where:
             items = self.source.items()
             side = {"id": items.ids, "slice": items.slices, "cluster": items.clusters}
-            found = data.from_items(where, items.inputs, items.labels, side)
-        else:
-            found = data.load(where, self.around.config.folder, self.entry.inputs)
-        return found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+            return data.from_items(where, items.inputs, items.labels, side)
+        return data.load(where, self.around.config.folder, self.entry.inputs)
 
     def judge(self, policy: Policy, role: Role) -> CandidateRecord:
         """Build the candidate of one policy and ask every check about it."""
@@ -227,8 +229,13 @@ class Trial:
             layers=self.conversion.layers,
             cache=self.around.cache,
             workers=self.around.workers,
+            calibration=self._calibration() if policy.activations else None,
         )
         return Candidate(role, policy, read_package(out)), compressed
+
+    def _calibration(self) -> Calibration:
+        """The items that activation ranges come from: their own file, or their part of the data set."""
+        return calibration.items(self.entry, self.around.config, self.bench.example, self._items, self.bench.dataset)
 
     def subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
         """All that the checks may look at."""
@@ -243,6 +250,7 @@ class Trial:
             baseline=around.baseline,
             compressed=compressed,
             before=before,
+            base_package=self._base_package(),
             out=around.work,
         )
 

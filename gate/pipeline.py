@@ -12,23 +12,24 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import __version__, render, waivers
-from gate.checks.app_size import judge as judge_app_size
-from gate.checks.base import no_answer, not_run
+from gate import __version__, limits
+from gate.app_size import judge_app
+from gate.checks.base import no_answer
 from gate.compress import Workers
-from gate.config import ModelEntry
+from gate.config import ModelEntry, load_waivers
 from gate.entry import Circumstances, Trial
 from gate.errors import UsageError
-from gate.files import write_text
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
-from gate.report import App, CheckName, Model, Report, Result, Role, Run, make_report
+from gate.render import write_views
+from gate.report import App, CheckName, Finding, Model, Report, Result, Role, Run, make_report, verdict
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
 
@@ -44,7 +45,9 @@ def check(options: Options, progress: Progress = lambda text: None) -> Report:
     with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
         around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
-        report = _assemble(plan, tuple(model for model, _ in judged), {sandbox for _, sandbox in judged})
+        own = Verdicts(tuple(model for model, _ in judged), _judge_app(plan, [model for model, _ in judged]))
+        standing = _standing(plan, own, around, progress)
+        report = _assemble(plan, standing, {sandbox for _, sandbox in judged})
         write_views(report, work)
         _publish(work, options.out)
     return report
@@ -109,9 +112,10 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
+        around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
         trial = Trial(entry, source, around, scratch)
         trial.prepare()
-        candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.policies[entry.name])
+        candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.judged(entry.name))
         log = _keep_log(source, entry, around.work)
         sandbox = source.sandbox
     model = Model(
@@ -124,9 +128,17 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         data=trial.data_record(plan.policies[entry.name][0]),
         log=log,
         seconds=time.monotonic() - started,
-        candidates=candidates,
+        candidates=(*_shipped_elsewhere(plan, entry), *candidates),
     )
     return model, sandbox
+
+
+def _shipped_elsewhere(plan: Plan, entry: ModelEntry) -> tuple[CandidateRecord, ...]:
+    """Name the shipped policy where another part judges it: a model's first candidate is the one that ships."""
+    shipped = plan.policies[entry.name][0]
+    if shipped in plan.judged(entry.name):
+        return ()
+    return (CandidateRecord(role=Role.SHIP, policy=shipped.name, summary=shipped.summary),)
 
 
 def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progress) -> CandidateRecord:
@@ -134,7 +146,9 @@ def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progres
     if plan.is_over:
         return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
-    return trial.judge(policy, role)
+    started = time.monotonic()
+    record = trial.judge(policy, role)
+    return record.model_copy(update={"seconds": time.monotonic() - started})
 
 
 def _out_of_time(plan: Plan) -> Result:
@@ -154,7 +168,76 @@ def _keep_log(source: Source, entry: ModelEntry, work: Path) -> str | None:
     return kept.relative_to(work).as_posix()
 
 
-def _assemble(plan: Plan, models: tuple[Model, ...], sandboxes: set[str]) -> Report:
+@dataclass(frozen=True)
+class Verdicts:
+    """The answers of one run, and what there is to say about the run."""
+
+    models: tuple[Model, ...]
+    app: App
+    findings: tuple[Finding, ...] = ()
+
+
+def _standing(plan: Plan, own: Verdicts, around: Circumstances, progress: Progress) -> Verdicts:
+    """Which answers count: on a pull request that changes limits, the worse of those under base's limits and its own."""
+    options = plan.options
+    if options.base_config is None:
+        declared = {model.name for model in own.models} if options.self_declared else set()
+        return replace(own, models=_declared(own.models, declared))
+    both = limits.compare(options.base_config, options.config)
+    old = _under_base(plan, both, own, around, progress)
+    counted = own if options.approved_by else _worse(old, own, around)
+    removed = () if options.approved_by else tuple(limits.missing(entry) for entry in both.removed)
+    pairs = [
+        (model.name, verdict(before.shipped.results), verdict(model.shipped.results))
+        for before, model in zip(old.models, own.models, strict=True)
+        if both.touch(model.name)
+    ]
+    if both.touch(limits.APP):
+        pairs.append((limits.APP, verdict(old.app.results), verdict(own.app.results)))
+    notes = limits.notes(both, pairs, options.approved_by, both.base.approval.label)
+    return Verdicts((*_declared(counted.models, both.new), *removed), counted.app, tuple(notes))
+
+
+def _under_base(plan: Plan, both: limits.Limits, own: Verdicts, around: Circumstances, progress: Progress) -> Verdicts:
+    """Judge again what a changed limit concerns; the rest has the same answer under both."""
+    config = both.config
+    accepted = load_waivers(Path(config.waivers)) if config.waivers else ()
+    old = replace(plan, config=config, waivers=accepted, started=time.monotonic())
+    there = replace(around, config=config, waivers=accepted, work=around.work / "under-base")
+    (there.work / "logs").mkdir(parents=True)
+    models = []
+    for entry, model in zip(old.entries, own.models, strict=True):
+        if both.touch(entry.name):
+            progress(f"{entry.name}: again, under the base branch's limits")
+            model, _ = _judge_entry(old, entry, there, progress)
+        models.append(model)
+    return Verdicts(tuple(models), _judge_app(old, models))
+
+
+def _worse(old: Verdicts, own: Verdicts, around: Circumstances) -> Verdicts:
+    """Take the worse answer about each model, with its files."""
+    models = tuple(limits.worse(before, model) for before, model in zip(old.models, own.models, strict=True))
+    for before, model, kept in zip(old.models, own.models, models, strict=True):
+        if kept is before and before is not model:
+            _take_over(around.work / "under-base", around.work, model.name)
+    return Verdicts(models, limits.worse_app(old.app, own.app))
+
+
+def _take_over(source: Path, target: Path, name: str) -> None:
+    """Put one model's files in place of those of the other run."""
+    for part in (f"packages/{name}", f"per_item/{name}", f"logs/{name}.log"):
+        if (target / part).is_dir():
+            shutil.rmtree(target / part)
+        if (source / part).exists():
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
+            (source / part).replace(target / part)
+
+
+def _declared(models: Iterable[Model], names: Collection[str]) -> tuple[Model, ...]:
+    return tuple(m.model_copy(update={"self_declared": True}) if m.name in names else m for m in models)
+
+
+def _assemble(plan: Plan, judged: Verdicts, sandboxes: set[str]) -> Report:
     options, config = plan.options, plan.config
     run_record = Run(
         commit=options.commit or _git_head(config.folder),
@@ -163,30 +246,20 @@ def _assemble(plan: Plan, models: tuple[Model, ...], sandboxes: set[str]) -> Rep
         config=str(options.config),
         config_digest=config.digest,
         config_from=options.config_from,
+        approved_by=options.approved_by,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.monotonic() - plan.started,
         sandbox=", ".join(sorted(sandboxes)) or "none",
         fail_on=options.fail_on,
         tools=tool_versions(),
+        part=plan.part,
     )
-    return make_report(run_record, models, _judge_app(plan, models), plan.findings)
+    return make_report(run_record, judged.models, judged.app, (*judged.findings, *plan.findings))
 
 
-def _judge_app(plan: Plan, models: tuple[Model, ...]) -> App:
-    """Sum the shipped packages. A run over some of the entries says nothing about the app."""
-    if len(models) < len(plan.config.models):
-        return App(results=(not_run(CheckName.APP_SIZE, "Only some of the app's models were judged."),))
-    sizes = {m.name: sum(f.bytes for f in m.shipped.files) if m.shipped.files else None for m in models}
+def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
     before = plan.baseline.total_bytes() if plan.baseline else None
-    result = judge_app_size(sizes, plan.config.app.budgets.app_size, before)
-    return App(results=(waivers.waive(result, waivers.APP, plan.waivers, date.today()),))
-
-
-def write_views(report: Report, work: Path) -> None:
-    """Write report.json and every view of it."""
-    for name, view in (("comment.md", render.comment), ("summary.md", render.summary), ("report.html", render.html)):
-        write_text(work / name, view(report))
-    write_text(work / "report.json", report.model_dump_json(indent=1) + "\n")
+    return judge_app(plan.config, tuple(models), before, plan.waivers)
 
 
 def tool_versions() -> dict[str, str]:

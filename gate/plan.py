@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from gate import metrics, policy, waivers
+from gate import calibration, metrics, policy, shard, waivers
 from gate.baseline import Baseline, load_baseline
 from gate.checks.accuracy import check_budget
 from gate.checks.memory import refuse_impossible
@@ -20,7 +20,7 @@ from gate.engine import Engine, make_engine
 from gate.errors import ConfigError, UsageError
 from gate.files import is_lfs_pointer
 from gate.policy import Policy, Precision
-from gate.report import Finding, Severity
+from gate.report import Finding, Part, Severity
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,12 @@ class Options:
     commit: str | None = None
     base_commit: str | None = None
     config_from: str = "working tree"
+    base_config: Path | None = None  # gate.yml of the base branch, beside the files that it names
+    self_declared: bool = False  # a pull request whose base branch has no gate.yml
+    approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    shard: str | None = None  # K/N: judge this part only
+    matrix: Path | None = None  # what `gate plan` printed; dealt anew where there is none
     site: Path | None = None  # wheels that the prepare step installed, for the team's code only
 
 
@@ -55,12 +60,18 @@ class Plan:
     baseline: Baseline | None
     waivers: tuple[Waiver, ...]
     findings: tuple[Finding, ...]
+    part: Part | None = None  # of a run on several machines
     started: float = field(default_factory=time.monotonic)
 
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
         """The model entries that are judged."""
-        return tuple(entry for entry in self.config.models if entry.name in self.policies)
+        return tuple(entry for entry in self.config.models if entry.name in self.policies and self.judged(entry.name))
+
+    def judged(self, model: str) -> tuple[Policy, ...]:
+        """The policies of an entry that this part judges."""
+        mine = self.part and self.part.units[self.part.index - 1]
+        return tuple(one for one in self.policies[model] if mine is None or f"{model}/{one.name}" in mine)
 
     @property
     def is_over(self) -> bool:
@@ -85,8 +96,17 @@ def make_plan(options: Options) -> Plan:
     waivers.refuse_impossible(accepted, [entry.name for entry in config.models])
     policies = {entry.name: _policies(entry, config, options.policies) for entry in entries}
     _refuse_unknown_filter(options.policies, policies)
+    part = _part(options, policies, baseline)
     notes = (*findings, *waivers.expired(accepted, date.today()), *_unused(config, options))
-    return Plan(options, config, policies, make_engine(options.engine), baseline, accepted, notes)
+    return Plan(options, config, policies, make_engine(options.engine), baseline, accepted, notes, part)
+
+
+def _part(options: Options, policies: dict[str, tuple[Policy, ...]], baseline: Baseline | None) -> Part | None:
+    if options.shard is None:
+        return None
+    units = {model: [one.name for one in row] for model, row in policies.items()}
+    planned = shard.read_matrix(options.matrix) if options.matrix else None
+    return shard.take(options.shard, units, planned, baseline.report if baseline else None)
 
 
 def _selected(config: Config, names: tuple[str, ...]) -> tuple[ModelEntry, ...]:
@@ -107,6 +127,8 @@ def _policies(entry: ModelEntry, config: Config, wanted: tuple[str, ...]) -> tup
     found = tuple(one for index, one in enumerate(every) if index == 0 or not wanted or one.name in asked)
     for one in found:
         one.refuse_unless_carried_by(config.target(entry), entry.name)
+        if one.activations:
+            calibration.refuse_missing(entry, one.name)
         if one.precision is Precision.AS_IS and entry.source.kind not in ("coreml", "converter"):
             raise UsageError(
                 f"model {entry.name!r}: policy as-is is for a finished package; this source is a {entry.source.kind}"
@@ -162,11 +184,10 @@ def _refuse_metric(entry: ModelEntry) -> None:
 def _unused(config: Config, options: Options) -> Iterator[Finding]:
     """Say which keys are read and change nothing in this version, or on this command line."""
     for entry in config.models:
-        if entry.calibration is not None:
-            yield _note(
-                f"models.{entry.name}.calibration: no policy of this version quantizes activations; it is not used"
-            )
-        if entry.splits.calibrate or entry.splits.search:
+        quantizes = any(policy.load(name, config.folder).activations for name in entry.policies)
+        if entry.calibration is not None and not quantizes:
+            yield _note(f"models.{entry.name}.calibration: none of its policies quantizes activations; it is not used")
+        if (entry.splits.calibrate and not quantizes) or entry.splits.search:
             yield _note(
                 f"models.{entry.name}.splits: only the confirmation part is judged; the rest is kept for searches"
             )

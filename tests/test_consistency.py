@@ -25,11 +25,12 @@ LAYERS = (
     {"scaffold", "remedy"},
     {"pipeline"},
     {"plan"},
-    {"prepare", "github", "render", "doctor"},
+    {"merge"},
+    {"prepare", "github", "render", "doctor", "shard"},
     {"entry"},
     {"checks"},
-    {"float16"},
-    {"conversion", "waivers"},
+    {"float16", "app_size"},
+    {"conversion", "waivers", "limits", "calibration"},
     {"divergence"},
     {"inspect", "diff", "suspects"},
     {"compress", "candidate"},
@@ -40,19 +41,19 @@ LAYERS = (
     {"regressions"},
     {"comparison"},
     {"source", "baseline", "evidence"},
-    {"bench"},
+    {"bench", "timing"},
     {"engine", "sandbox", "worker"},
     {"convert", "jail", "data", "metrics", "difference"},
     {"stats", "boxes"},
     {"protocol"},
     {"mil"},
-    {"config"},
+    {"config", "growth"},
     {"policy", "report"},
     {"document"},
     {"errors", "files", "quantity"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline")
+LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge")
 
 
 def unit(path: Path) -> str:

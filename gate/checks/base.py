@@ -37,6 +37,7 @@ class Subject:
     baseline: Baseline | None = None
     compressed: Compressed | None = None
     before: Path | None = None  # the package that compression started from
+    base_package: Path | None = None  # what the baseline shipped, where its report brings it
     out: Path = field(default=Path())
 
 

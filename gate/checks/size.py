@@ -5,24 +5,11 @@ Counts every file of the .mlpackage, in decimal MB. Xcode compiles it to .mlmode
 Mac only.
 """
 
-from gate.checks.base import Check, Subject, not_judged
+from gate.checks.base import Check, Subject
 from gate.config import SizeBudget
-from gate.quantity import Change, ChangeKind, size
-from gate.report import CheckName, Finding, Measurement, Outcome, Result, Unit
-
-
-def allowed(baseline: int | None, growth: Change | None) -> float | None:
-    """Largest size that the growth budget allows, in bytes; None without a baseline or budget."""
-    if baseline is None or growth is None:
-        return None
-    return baseline * (1 + growth.value) if growth.kind is ChangeKind.RELATIVE else baseline + growth.value
-
-
-def ungrown(check: CheckName, growth: Change | None, baseline: int | None) -> tuple[Finding, ...]:
-    """Say that a growth budget had nothing to be held against."""
-    if growth is None or baseline is not None:
-        return ()
-    return (not_judged(check, "A growth budget is set, but there is no baseline: growth was not judged."),)
+from gate.growth import allowed, ungrown
+from gate.quantity import size
+from gate.report import CheckName, Measurement, Outcome, Result, Unit
 
 
 def judge(package_bytes: int, budget: SizeBudget, baseline: int | None = None) -> Result:

@@ -220,7 +220,7 @@ def test_evaluate_mode_needs_no_token_and_writes_no_comment(repository: Reposito
 @pytest.mark.parametrize("guarded", [True, False], ids=["as-it-is", "without-stop-commands"])
 def test_what_the_source_prints_is_no_workflow_command(repository: Repository, guarded: bool) -> None:
     if not guarded:
-        action = repository.folder / "gate" / "action.py"
+        action = repository.folder / "gate" / "action" / "apart.py"
         action.write_text(action.read_text().replace('say(f"::stop-commands::{token}")', "pass"))
     job = repository.act(repository.push("pass"))
     printed = [line for line in job.log.splitlines() if "the source may print what it wants" in line]

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What do the steps of one run tell each other? Two files in the work folder, out of reach of the evaluated code."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from gate.document import Record
+
+
+class Sandbox(StrEnum):
+    CONTAINER = "container"
+    NAMESPACES = "namespaces"
+    NONE = "none"
+
+
+class Plan(Record):
+    """What `prepare` decided, for the two other steps. The folder that holds it is out of reach of the evaluated code."""
+
+    concerned: tuple[str, ...] = Field(description="model entries to judge; none when the change touches none")
+    sandbox: Sandbox = Field(description="what keeps their code apart")
+    image: str = Field(default="", description="container image, by digest or as built here")
+    commit: str = Field(default="", description="commit that is judged")
+    base_commit: str = Field(default="", description="commit that it is compared with")
+    event: str = Field(default="", description="GitHub event")
+
+
+class Evaluated(Record):
+    """How `gate check` ended."""
+
+    exit_code: int = Field(description="its exit code")
+    message: str = Field(default="", description="the end of what it printed")
