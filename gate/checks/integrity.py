@@ -359,7 +359,7 @@ def _skips(facts: Facts) -> Iterator[Finding]:
     for weight, kind, skip in facts.surprising[:MOST_FINDINGS]:
         yield Finding(
             rule="integrity.skipped",
-            severity=Severity.ERROR if facts.fits_nothing else Severity.WARNING,
+            severity=Severity.WARNING,
             message=f"weight {weight.name} ({weight.elements} values): {kind} was skipped: {skip.why}",
             advice="choose settings that fit its shape, or leave it alone with an override",
             op=weight.op,
@@ -391,7 +391,7 @@ def _remarks(facts: Facts) -> Iterator[Finding]:
     if facts.steps and not any(weight.compressed for weight in facts.weights):
         yield Finding(
             rule="integrity.nothing",
-            severity=Severity.WARNING,
+            severity=Severity.ERROR if facts.fits_nothing else Severity.WARNING,
             message=f"{facts.policy} compressed nothing: no weight is stored in another form",
             advice="lower weight_threshold, or choose settings that fit the shapes of the weights",
         )
