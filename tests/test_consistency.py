@@ -30,7 +30,7 @@ LAYERS = (
     {"entry"},
     {"checks"},
     {"float16", "app_size"},
-    {"conversion", "waivers", "limits", "calibration"},
+    {"conversion", "waivers", "limits", "calibration", "app_memory"},
     {"divergence"},
     {"inspect", "diff", "suspects"},
     {"compress", "candidate"},
