@@ -82,7 +82,10 @@ def check(
         list[str] | None, typer.Option(help="Only rows of this policy, and the shipped one; repeat for more.")
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="auto is coreml on a Mac and mil elsewhere.")] = EngineName.AUTO,
-    baseline: Annotated[Path | None, typer.Option(help="An earlier report.json to compare with.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="The base branch's report.json, to compare with.")] = None,
+    release: Annotated[
+        Path | None, typer.Option(help="The last release's report.json, for accuracy against: release.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.json, comment.md, report.html and packages/.")] = Path(
         "gate-out"
     ),
@@ -108,6 +111,7 @@ def check(
         policies=tuple(policy or ()),
         engine=engine.value,
         baseline=baseline,
+        release=release,
         cache=cache,
         jobs=jobs,
         fail_on=fail_on.value,
@@ -282,6 +286,57 @@ def float16(
     record = remedy.command(config, model or None, progress=_progress)
     _print(record, json)
     raise typer.Exit(int(Exit.FAIL if record.failed else Exit.PASS))
+
+
+@app.command(short_help="Find the smallest candidate that meets every budget.")
+def search(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[str, typer.Option(help="Which model entry; may be left out where there is one.")] = "",
+    size: Annotated[str, typer.Option(help="Seek the best accuracy under this size, such as 2 MB, instead.")] = "",
+    time: Annotated[str, typer.Option(help="How long the search may take; judging comes on top.")] = "5 min",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Only this treatment of a weight, such as int8; repeat for more.")
+    ] = None,
+    tradeoff: Annotated[bool, typer.Option(help="Draw size against loss, 8 to 1 bits and 10 to 90 % zeros.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder for the report, the package and policies/MODEL.yaml.")] = Path(
+        "gate-out"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
+    fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate search --config gate.yml --model tagger --time 10min
+
+    Choose for each weight how it is compressed, on the search part of the data, so that every budget is met at the least size; judge the
+    result once on the confirmation part. Writes a policy file to commit, and a report with the Pareto front and why the rest fell.
+    Ctrl-C and the time limit leave the best so far, judged.
+    """
+    from gate import pipeline
+    from gate.report import exit_code
+    from gate.search import ask
+
+    options = pipeline.Options(
+        config=config,
+        out=out,
+        models=(model,) if model else (),
+        cache=cache,
+        jobs=jobs,
+        fail_on=fail_on.value,
+        search=ask(size, time, tuple(option or ()), tradeoff),
+    )
+    report = pipeline.search_one(options, progress=_progress)
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+    else:
+        from gate.render import terminal
+
+        _show(terminal(report))
+        typer.echo(f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\npackages {out / 'packages'}")
+        for found in report.models:
+            typer.echo(f"policy   {out / 'policies' / found.name}.yaml: commit it, and name its path as `ship:`")
+    stopped = pipeline.was_interrupted(report)
+    raise typer.Exit(int(Exit.STOPPED if stopped else exit_code(report.outcome, fail_on.value)))
 
 
 @app.command(short_help="Write a first gate.yml and the workflow files.")

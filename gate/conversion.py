@@ -38,6 +38,7 @@ class Conversion:
     origins: Mapping[str, str] = field(default_factory=dict)  # MIL name -> torch op
     findings: tuple[Finding, ...] = ()
     fault: str | None = None  # the model's own, deterministic: no route converts
+    declared: int = 0  # weights that the checkpoint says are compressed
     no_answer: str | None = None  # not the model's: time-out, memory, toolchain
 
     @property
@@ -77,6 +78,7 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
         layers={name: line.layer for name, line in ops.items() if line.layer},
         lines={name: line.place for name, line in ops.items() if line.place},
         origins={name: line.torch for name, line in ops.items() if line.torch},
+        declared=source.describe().compressed,
         findings=(*choice.findings, *blamed, *_unmatched(entry.keep_float32, ops)),
     )
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from gate import calibration, data, metrics, waivers
+from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
-from gate.checks.accuracy import per_item_path
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
-from gate.config import Config, ModelEntry, Waiver
+from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
+from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
@@ -31,7 +31,11 @@ from gate.interface import interface_of
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import Data, Result, Role
-from gate.source import Reference, Source, StoredReference, reference_for
+from gate.source import Reference, Source, StoredReference, reference_for, why_unread
+
+SEARCH_SHARE = (
+    0.3  # of the items, where gate.yml keeps none for a search; the more certify, the smaller the drop proven
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Circumstances:
     cache: Path | None
     workers: Workers
     work: Path  # packages/, logs/ and per_item/ go here
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
 
 
 @dataclass
@@ -58,6 +64,9 @@ class Trial:
     conversion: Conversion = field(default_factory=Conversion)
     bench: Bench = field(default_factory=lambda: Bench((), ""))
     digest: str | None = None
+    searches: bool = False  # is its policy to be found?
+    search_items: Dataset | None = None
+    unread: str | None = None  # why only its size can be judged
 
     @property
     def target(self) -> Target:
@@ -82,6 +91,9 @@ class Trial:
     def _prepare_finished(self) -> None:
         package = self.source.finished.package
         self.conversion = Conversion(finished=package)
+        self.unread = why_unread(package)
+        if self.unread is not None:
+            return
         self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -155,7 +167,14 @@ class Trial:
 
     def _dataset(self) -> Dataset | None:
         found = self._items()
-        return None if found is None else found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+        if found is None:
+            return None
+        parts = data.split(found, self.splits)
+        if self.searches:
+            if not len(parts[Part.SEARCH]):
+                raise UsageError(f"models.{self.entry.name}.dataset: no item is kept for the search; see splits")
+            self.search_items = found.subset(parts[Part.SEARCH])
+        return found.subset(parts[Part.CONFIRM])
 
     def _items(self) -> Dataset | None:
         where = self.entry.dataset
@@ -166,6 +185,14 @@ class Trial:
             side = {"id": items.ids, "slice": items.slices, "cluster": items.clusters}
             return data.from_items(where, items.inputs, items.labels, side)
         return data.load(where, self.around.config.folder, self.entry.inputs)
+
+    @property
+    def splits(self) -> Splits:
+        """The division of the items; a search that none was kept for takes a stated part of them."""
+        given = self.entry.splits
+        if not self.searches or given.search:
+            return given
+        return given.model_copy(update={"search": SEARCH_SHARE, "confirm": 1 - SEARCH_SHARE - given.calibrate})
 
     def judge(self, policy: Policy, role: Role) -> CandidateRecord:
         """Build the candidate of one policy and ask every check about it."""
@@ -189,8 +216,14 @@ class Trial:
 
     def _results(self, subject: base.Subject) -> tuple[Result, ...]:
         today = date.today()
-        answers = (result for check in CHECKS for result in base.run(check, subject))
-        return tuple(waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in answers)
+        return tuple(
+            waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in self._answers(subject)
+        )
+
+    def _answers(self, subject: base.Subject) -> tuple[Result, ...]:
+        if self.unread is not None:
+            return unread.results(subject, self.unread)
+        return tuple(result for check in CHECKS for result in base.run(check, subject))
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""
@@ -207,6 +240,9 @@ class Trial:
 
     def _finished_in(self, policy: Policy, finished: Path) -> Path:
         """A finished package is cast by coremltools' own pass when a float16 policy asks for it."""
+        if self.unread is not None:
+            unread.refuse_policy(policy, self.unread)
+            return finished
         if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
             return finished
         kept = (*self.entry.keep_float32, *policy.keep_float32)
@@ -216,7 +252,8 @@ class Trial:
         return cast
 
     def _build(self, policy: Policy, role: Role, before: Path) -> tuple[Candidate, Compressed | None]:
-        out = self.around.work / "packages" / self.entry.name / f"{policy.name}.mlpackage"
+        suffix = before.suffix if self.unread else ".mlpackage"
+        out = self.around.work / "packages" / self.entry.name / f"{policy.name}{suffix}"
         out.parent.mkdir(parents=True, exist_ok=True)
         if not policy.steps:
             shutil.copytree(before, out) if before.is_dir() else shutil.copyfile(before, out)
@@ -248,6 +285,8 @@ class Trial:
             bench=self.bench,
             engine=around.engine,
             baseline=around.baseline,
+            release=around.release,
+            refused=around.refused,
             compressed=compressed,
             before=before,
             base_package=self._base_package(),

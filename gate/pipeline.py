@@ -5,9 +5,7 @@ Plan (read and refuse before any work) → for each model entry: source, convers
 report. Everything is written into a private folder first and moved into place at the end.
 """
 
-import importlib.metadata
 import logging
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -18,13 +16,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import __version__, limits
+from gate import limits, search
 from gate.app_size import judge_app
 from gate.checks.base import no_answer
 from gate.compress import Workers
-from gate.config import ModelEntry, load_waivers
+from gate.config import ModelEntry, load, load_waivers
 from gate.entry import Circumstances, Trial
-from gate.errors import UsageError
+from gate.errors import NoAnswer, SourceFault, UsageError
+from gate.files import write_text
+from gate.mil import MilError
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
@@ -32,18 +32,29 @@ from gate.render import write_views
 from gate.report import App, CheckName, Finding, Model, Report, Result, Role, Run, make_report, verdict
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
+from gate.tools import tool_versions
 
-__all__ = ["Options", "Plan", "check", "make_plan"]
+__all__ = ["Options", "Plan", "check", "make_plan", "tool_versions"]
 
 Progress = Callable[[str], None]
-PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
+PUBLISHED = ("packages", "policies", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
 
 
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
-        around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
+    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs, plan.remaining) as workers:
+        around = Circumstances(
+            plan.config,
+            plan.engine,
+            plan.baseline,
+            plan.waivers,
+            options.cache,
+            workers,
+            work,
+            release=plan.release,
+            refused=plan.refused,
+        )
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         own = Verdicts(tuple(model for model, _ in judged), _judge_app(plan, [model for model, _ in judged]))
         standing = _standing(plan, own, around, progress)
@@ -51,6 +62,20 @@ def check(options: Options, progress: Progress = lambda text: None) -> Report:
         write_views(report, work)
         _publish(work, options.out)
     return report
+
+
+def search_one(options: Options, progress: Progress = lambda text: None) -> Report:
+    """Search for one model entry, and judge what was found."""
+    names = [entry.name for entry in load(options.config).models]
+    if not options.models and len(names) > 1:
+        raise UsageError(f"--model: {options.config} has {', '.join(names)}; name one of them")
+    return check(options, progress)
+
+
+def was_interrupted(report: Report) -> bool:
+    """Was a search of it stopped by Ctrl-C?"""
+    results = (result for model in report.models for result in model.shipped.results)
+    return any(finding.rule == search.INTERRUPTED for result in results for finding in result.findings)
 
 
 @contextmanager
@@ -113,9 +138,9 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
         around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
-        trial = Trial(entry, source, around, scratch)
+        trial = Trial(entry, source, around, scratch, searches=plan.ask(entry) is not None)
         trial.prepare()
-        candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.judged(entry.name))
+        candidates, shipped = _candidates(trial, plan, progress)
         log = _keep_log(source, entry, around.work)
         sandbox = source.sandbox
     model = Model(
@@ -125,7 +150,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         reference=trial.bench.reference_name,
         route=trial.conversion.route,
         deployment_target=plan.config.target(entry),
-        data=trial.data_record(plan.policies[entry.name][0]),
+        data=trial.data_record(shipped),
         log=log,
         seconds=time.monotonic() - started,
         candidates=(*_shipped_elsewhere(plan, entry), *candidates),
@@ -141,8 +166,43 @@ def _shipped_elsewhere(plan: Plan, entry: ModelEntry) -> tuple[CandidateRecord, 
     return (CandidateRecord(role=Role.SHIP, policy=shipped.name, summary=shipped.summary),)
 
 
-def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progress) -> CandidateRecord:
-    role = Role.SHIP if policy is plan.policies[trial.entry.name][0] else Role.EXPLORE
+def _candidates(trial: Trial, plan: Plan, progress: Progress) -> tuple[tuple[CandidateRecord, ...], Policy]:
+    """Judge the policies of this part, the shipped one as gate.yml names it or as it is found; return that too."""
+    start, policies = plan.policies[trial.entry.name][0], plan.judged(trial.entry.name)
+    shipped, told = _search(trial, plan, progress) if start in policies else (start, ())
+    judged = tuple(
+        _with(_judge_candidate(trial, shipped, Role.SHIP, plan, progress), told)
+        if policy is start
+        else _judge_candidate(trial, policy, Role.EXPLORE, plan, progress)
+        for policy in policies
+    )
+    return judged, shipped
+
+
+def _search(trial: Trial, plan: Plan, progress: Progress) -> tuple[Policy, tuple[Result, ...]]:
+    """Return the policy that ships, as gate.yml names it or as it is found; a found one is written for the team to commit."""
+    start, ask = plan.policies[trial.entry.name][0], plan.ask(trial.entry)
+    if ask is None or not trial.conversion.usable:
+        return start, ()
+    where = plan.engine.environment
+    try:
+        found = search.search(trial, start, ask, lambda text: progress(f"{trial.entry.name}: {text}"))
+    except (MilError, NoAnswer, SourceFault) as error:
+        missing = no_answer(CheckName.ACCURACY, f"the search ended without an answer: {error}", where)
+        return start, (missing.model_copy(update={"slice": search.SLICE}),)
+    text = search.write_policy(found.policy, search.file_note(found, f"gate search --model {trial.entry.name}"))
+    write_text(trial.around.work / "policies" / f"{trial.entry.name}.yaml", text)
+    return found.policy, (search.result(found, where),)
+
+
+def _with(record: CandidateRecord, told: tuple[Result, ...]) -> CandidateRecord:
+    """Add to a candidate how it was found, in the order of the checks."""
+    order = list(CheckName)
+    results = sorted((*record.results, *told), key=lambda result: order.index(result.check))
+    return record.model_copy(update={"results": tuple(results)})
+
+
+def _judge_candidate(trial: Trial, policy: Policy, role: Role, plan: Plan, progress: Progress) -> CandidateRecord:
     if plan.is_over:
         return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
@@ -260,18 +320,6 @@ def _assemble(plan: Plan, judged: Verdicts, sandboxes: set[str]) -> Report:
 def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
     before = plan.baseline.total_bytes() if plan.baseline else None
     return judge_app(plan.config, tuple(models), before, plan.waivers)
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on; numbers of other versions are not compared."""
-    names = ("torch", "coremltools", "numpy", "scikit-learn", "onnxruntime")
-    found = {"coreml-gate": __version__, "python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _git_head(folder: Path) -> str | None:

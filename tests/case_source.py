@@ -30,9 +30,7 @@ from gate.sandbox import Kind, Limits
 from gate.source import Source, _startup
 
 CASES = Path(__file__).parent / "cases"
-MORE_CASES = (
-    Path(__file__).parent / "cases_more"
-)  # written from descriptions only, to see whether the gate fits more than what it was built on
+MORE_CASES = Path(__file__).parent / "cases_more"  # written from descriptions of failures only
 PACKAGES = Path(__file__).parents[1] / "out" / "cases"
 
 
