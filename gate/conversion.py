@@ -14,12 +14,14 @@ from pathlib import Path
 from gate.bench import Bench
 from gate.config import ModelEntry
 from gate.difference import compare
+from gate.divergence import explain
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
 from gate.policy import Precision, Target
 from gate.protocol import SourceLine, operation_names
 from gate.report import Finding, Severity
+from gate.rules import random_ops
 from gate.source import ConversionFailed, Source, choose_route
 
 
@@ -33,6 +35,7 @@ class Conversion:
     route: str | None = None
     layers: Mapping[str, str] = field(default_factory=dict)  # MIL name -> layer path
     lines: Mapping[str, str] = field(default_factory=dict)  # MIL name -> file.py:41
+    origins: Mapping[str, str] = field(default_factory=dict)  # MIL name -> torch op
     findings: tuple[Finding, ...] = ()
     fault: str | None = None  # the model's own, deterministic: no route converts
     declared: int = 0  # weights that the checkpoint says are compressed
@@ -66,14 +69,17 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
     except (SourceFault, NoAnswer) as error:
         return failed(error)
     ops = exact.source_map.ops | half.source_map.ops
+    right = choice.error is not None and choice.error <= limit
+    blamed = [f for one in choice.wrong if right for f in explain(one, exact, bench.samples, source.config.folder)]
     return Conversion(
         float32=exact.package,
         float16=half.package,
         route=exact.route,
         layers={name: line.layer for name, line in ops.items() if line.layer},
         lines={name: line.place for name, line in ops.items() if line.place},
+        origins={name: line.torch for name, line in ops.items() if line.torch},
         declared=source.describe().compressed,
-        findings=(*choice.findings, *_unmatched(entry.keep_float32, ops)),
+        findings=(*choice.findings, *blamed, *_unmatched(entry.keep_float32, ops)),
     )
 
 
@@ -96,7 +102,7 @@ def _unmatched(patterns: Sequence[str], ops: Mapping[str, SourceLine]) -> Iterat
 
 def _error(package: Path, engine: Engine, bench: Bench) -> float | None:
     """Largest error of a float32 program as a fraction of the range; None where it cannot be had here."""
-    if bench.reference is None:
+    if bench.reference is None or not bench.steady or random_ops(package):
         return None
     try:
         differences = compare(bench.reference, bench.answers(engine, package, "float32"), bench.ranges(bench.reference))

@@ -16,7 +16,7 @@ import numpy as np
 
 from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
@@ -107,28 +107,30 @@ class Trial:
         reference = reference_for(
             self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
         )
-        samples, origin, kinds = self._samples(example, dataset, reference)
+        drawn = self._samples(example, dataset, reference)
         if reference is None:
             why = "There is no reference: a finished package needs one in gate.yml, such as reference: {onnx: …}."
             return Bench(
-                samples,
-                origin,
+                drawn.samples,
+                drawn.origin,
                 no_reference=why,
                 dataset=dataset,
                 example=example,
-                kinds=kinds,
+                kinds=drawn.kinds,
                 own_metric=self._own_metric(),
             )
+        drawn, answers = answered(drawn, reference.references)
         return Bench(
-            samples,
-            origin,
-            tuple(reference.references(samples)),
+            drawn.samples,
+            drawn.origin,
+            answers,
             reference.kind,
             dataset=dataset,
             example=example,
             references=reference.references,
-            kinds=kinds,
+            kinds=drawn.kinds,
             own_metric=self._own_metric(),
+            steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
 
     def _base_package(self) -> Path | None:

@@ -523,6 +523,7 @@ class RouteChoice:
     converted: Converted
     error: float | None
     findings: tuple[Finding, ...]
+    wrong: tuple[Converted, ...] = ()  # of other routes, which convert and do not compute what the source computes
 
 
 def choose_route(
@@ -555,8 +556,9 @@ def choose_route(
                 break
     if not tried:
         raise _no_route(source, findings, toolchain)
-    best = min(tried, key=lambda choice: _rank(choice, limit))
-    return RouteChoice(best.converted, best.error, (*best.findings, *findings))
+    best = min(tried, key=lambda choice: _rank(choice, limit, source.describe()))
+    wrong = tuple(c.converted for c in tried if c is not best and not _is_right(c, limit))
+    return RouteChoice(best.converted, best.error, (*best.findings, *findings), wrong)
 
 
 def _routes(entry: ModelEntry) -> tuple[str, ...]:
@@ -569,10 +571,12 @@ def _is_right(choice: RouteChoice, limit: float) -> bool:
     return choice.error is None or choice.error <= limit
 
 
-def _rank(choice: RouteChoice, limit: float) -> tuple[bool, float]:
-    """The smallest of the right ones, else the nearest."""
+def _rank(choice: RouteChoice, limit: float, description: Description) -> tuple[bool, float]:
+    """The smallest of the right ones, weights and operations both relative to the source's; else the nearest."""
     if _is_right(choice, limit):
-        return False, weight_bytes(choice.converted.package) + operation_count(choice.converted.package)
+        package = choice.converted.package
+        weights = weight_bytes(package) / max(description.parameter_bytes, 1)
+        return False, weights + operation_count(package) / max(description.nodes, 1)
     assert choice.error is not None
     return True, math.inf if math.isnan(choice.error) else choice.error
 
@@ -587,7 +591,7 @@ def _doubts(choice: RouteChoice, limit: float, description: Description) -> Iter
     if not _is_right(choice, limit):
         yield _note(
             "convert.wrong",
-            f"route {route}: converts, but the float32 package is off by {choice.error:.3g} of the output's range",
+            f"route {route}: converts, but the float32 package {_error_words(choice.error)}",
         )
     elif _is_needlessly_large(package, description):
         yield _note(
@@ -595,6 +599,12 @@ def _doubts(choice: RouteChoice, limit: float, description: Description) -> Iter
             f"route {route}: {operation_count(package)} operations and {weight_bytes(package)} bytes of weights, for "
             f"{description.nodes} and {description.parameter_bytes} of the source",
         )
+
+
+def _error_words(error: float | None) -> str:
+    if error is None or not math.isfinite(error):
+        return "answers with another shape, with infinities, or not at all"
+    return f"is off by {error:.3g} of the output's range"
 
 
 def _note(rule: str, message: str) -> Finding:

@@ -37,6 +37,7 @@ from gate.evidence import (
 from gate.metrics import Kind, Metric, batched, distances
 from gate.quantity import Change, ChangeKind, percent
 from gate.report import Basis, Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.rules import random_ops
 from gate.stats import Flips
 
 __all__ = ["Evidence", "check_budget", "judge", "measure", "read_per_item", "rejudge", "write_per_item"]
@@ -338,6 +339,9 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     budget, source = entry.budgets.accuracy, _source_rows(subject)
     dataset = bench.dataset or unlabelled(bench)
     metric = load_metric(subject, dataset)
+    if metric.name == "agreement" and (not bench.steady or random_ops(subject.candidate.package.path)):
+        why = "The model draws random numbers, so its answers cannot agree with anyone's."
+        return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     before, refused = _earlier(subject, dataset, metric)
     yardsticks = {**({"source": source} if source else {}), **before}
     if not yardsticks and (budget is None or budget.at_least is None or dataset.labels is None):
@@ -345,7 +349,12 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     run = _predictor(subject, subject.candidate.package.path)
     same = _same(subject)
-    evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    try:
+        evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    except UsageError as error:
+        if metric.name != "agreement":
+            raise
+        return (not_run(CheckName.ACCURACY, f"The answers cannot be compared: {error}"[:4_000]),)  # nobody gave labels
     if evidence.n:
         write_per_item(earlier.per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]

@@ -16,7 +16,7 @@ import numpy as np
 
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.fidelity import describe, finding, measurements, random_ops
+from gate.checks.fidelity import describe, finding, measurements
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.float16 import Tier
@@ -24,6 +24,7 @@ from gate.mil import MilError
 from gate.policy import Precision
 from gate.quantity import percent
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Series, Severity, Unit
+from gate.rules import random_ops
 
 if TYPE_CHECKING:
     from gate.float16.investigate import Investigation, Suspect
@@ -315,7 +316,8 @@ def _reference(subject: Subject, models: "Models") -> tuple[tuple[Outputs, ...],
     """
     bench = subject.bench
     own = bench.answers(subject.engine, models.float32 or models.float16, "float32")
-    if subject.conversion.float32 is None or bench.reference is None or random_ops(models.float16):
+    incomparable = not bench.steady or random_ops(models.float16)
+    if subject.conversion.float32 is None or bench.reference is None or incomparable:
         return own, ()
     limit = subject.entry.budgets.fidelity.error
     apart = compare(bench.reference, own, bench.ranges(bench.reference))
