@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from gate import data, metrics, waivers
+from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
-from gate.checks.accuracy import per_item_path
-from gate.compress import Compressed, Workers, cast_float16, compress
-from gate.config import Config, ModelEntry, Waiver
+from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
+from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
+from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
@@ -31,7 +31,11 @@ from gate.interface import interface_of
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import Data, Result, Role
-from gate.source import Reference, Source, StoredReference, reference_for
+from gate.source import Reference, Source, StoredReference, reference_for, why_unread
+
+SEARCH_SHARE = (
+    0.3  # of the items, where gate.yml keeps none for a search; the more certify, the smaller the drop proven
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Circumstances:
     cache: Path | None
     workers: Workers
     work: Path  # packages/, logs/ and per_item/ go here
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
 
 
 @dataclass
@@ -58,6 +64,9 @@ class Trial:
     conversion: Conversion = field(default_factory=Conversion)
     bench: Bench = field(default_factory=lambda: Bench((), ""))
     digest: str | None = None
+    searches: bool = False  # is its policy to be found?
+    search_items: Dataset | None = None
+    unread: str | None = None  # why only its size can be judged
 
     @property
     def target(self) -> Target:
@@ -82,6 +91,9 @@ class Trial:
     def _prepare_finished(self) -> None:
         package = self.source.finished.package
         self.conversion = Conversion(finished=package)
+        self.unread = why_unread(package)
+        if self.unread is not None:
+            return
         self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -152,16 +164,33 @@ class Trial:
         return self.around.engine.load(package).predict(samples)
 
     def _dataset(self) -> Dataset | None:
+        found = self._items()
+        if found is None:
+            return None
+        parts = data.split(found, self.splits)
+        if self.searches:
+            if not len(parts[Part.SEARCH]):
+                raise UsageError(f"models.{self.entry.name}.dataset: no item is kept for the search; see splits")
+            self.search_items = found.subset(parts[Part.SEARCH])
+        return found.subset(parts[Part.CONFIRM])
+
+    def _items(self) -> Dataset | None:
         where = self.entry.dataset
         if where is None:
             return None
         if isinstance(where, str) and ".py:" in where:
             items = self.source.items()
             side = {"id": items.ids, "slice": items.slices, "cluster": items.clusters}
-            found = data.from_items(where, items.inputs, items.labels, side)
-        else:
-            found = data.load(where, self.around.config.folder, self.entry.inputs)
-        return found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+            return data.from_items(where, items.inputs, items.labels, side)
+        return data.load(where, self.around.config.folder, self.entry.inputs)
+
+    @property
+    def splits(self) -> Splits:
+        """The division of the items; a search that none was kept for takes a stated part of them."""
+        given = self.entry.splits
+        if not self.searches or given.search:
+            return given
+        return given.model_copy(update={"search": SEARCH_SHARE, "confirm": 1 - SEARCH_SHARE - given.calibrate})
 
     def judge(self, policy: Policy, role: Role) -> CandidateRecord:
         """Build the candidate of one policy and ask every check about it."""
@@ -185,8 +214,14 @@ class Trial:
 
     def _results(self, subject: base.Subject) -> tuple[Result, ...]:
         today = date.today()
-        answers = (result for check in CHECKS for result in base.run(check, subject))
-        return tuple(waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in answers)
+        return tuple(
+            waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in self._answers(subject)
+        )
+
+    def _answers(self, subject: base.Subject) -> tuple[Result, ...]:
+        if self.unread is not None:
+            return unread.results(subject, self.unread)
+        return tuple(result for check in CHECKS for result in base.run(check, subject))
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""
@@ -203,6 +238,9 @@ class Trial:
 
     def _finished_in(self, policy: Policy, finished: Path) -> Path:
         """A finished package is cast by coremltools' own pass when a float16 policy asks for it."""
+        if self.unread is not None:
+            unread.refuse_policy(policy, self.unread)
+            return finished
         if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
             return finished
         kept = (*self.entry.keep_float32, *policy.keep_float32)
@@ -212,7 +250,8 @@ class Trial:
         return cast
 
     def _build(self, policy: Policy, role: Role, before: Path) -> tuple[Candidate, Compressed | None]:
-        out = self.around.work / "packages" / self.entry.name / f"{policy.name}.mlpackage"
+        suffix = before.suffix if self.unread else ".mlpackage"
+        out = self.around.work / "packages" / self.entry.name / f"{policy.name}{suffix}"
         out.parent.mkdir(parents=True, exist_ok=True)
         if not policy.steps:
             shutil.copytree(before, out) if before.is_dir() else shutil.copyfile(before, out)
@@ -225,8 +264,13 @@ class Trial:
             layers=self.conversion.layers,
             cache=self.around.cache,
             workers=self.around.workers,
+            calibration=self._calibration() if policy.activations else None,
         )
         return Candidate(role, policy, read_package(out)), compressed
+
+    def _calibration(self) -> Calibration:
+        """The items that activation ranges come from: their own file, or their part of the data set."""
+        return calibration.items(self.entry, self.around.config, self.bench.example, self._items, self.bench.dataset)
 
     def subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
         """All that the checks may look at."""
@@ -239,8 +283,11 @@ class Trial:
             bench=self.bench,
             engine=around.engine,
             baseline=around.baseline,
+            release=around.release,
+            refused=around.refused,
             compressed=compressed,
             before=before,
+            base_package=self._base_package(),
             out=around.work,
         )
 

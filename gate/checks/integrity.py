@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gate.checks import arrived
 from gate.checks.base import Check, Subject, not_run
-from gate.compress import Compressed, Promise, Skip
+from gate.compress import Activations, Compressed, Promise, Skip
+from gate.compress.activations import Pair, Quantized, pair_bounds, read_pairs
 from gate.compress.encoded import Array
 from gate.compress.invariants import Bound, Kept, bounds, sparsity, untouched, widen
 from gate.mil.program import load_program
@@ -59,21 +61,35 @@ class Facts:
     weights: tuple[WeightFacts, ...]
     lost: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    activations: Activations | None = None
+    quantized: Quantized | None = None  # what the package really does to them
+
+    @property
+    def broken_pairs(self) -> tuple[tuple[Pair, tuple[Bound, ...]], ...]:
+        """The pairs of quantize and dequantize that are not what calibration asked for."""
+        if self.activations is None or self.quantized is None:
+            return ()
+        found = ((pair, pair_bounds(pair, self.activations)) for pair in self.quantized.pairs)
+        broken = ((pair, tuple(bound for bound in held if not bound.holds)) for pair, held in found)
+        return tuple((pair, held) for pair, held in broken if held)
 
 
 def measure(before: Path, after: Path, compressed: Compressed) -> Facts:
     """Decode every weight of both packages and hold each to its promise."""
     promises = _Promises(compressed.promises)
-    new = {reader: weight for weight, readers in _readers(weights(load_program(after))) for reader in readers}
+    old_program, new_program = load_program(before), load_program(after)
+    new = {reader: weight for weight, readers in _readers(weights(new_program)) for reader in readers}
     facts: list[WeightFacts] = []
     lost: list[str] = []
-    for weight, readers in _readers(weights(load_program(before))):
+    for weight, readers in _readers(weights(old_program)):
         found = next((new[reader] for reader in readers if reader in new), None)
         if found is not None:
             facts.append(_weigh(weight, found, promises.about(weight), compressed.steps))
         else:
             lost.append(weight.name)
-    return Facts(compressed.policy, compressed.steps, tuple(facts), tuple(lost), compressed.refused)
+    asked = compressed.activations
+    quantized = read_pairs(old_program, new_program) if asked else None
+    return Facts(compressed.policy, compressed.steps, tuple(facts), tuple(lost), compressed.refused, asked, quantized)
 
 
 Reader = tuple[str, str, str, int]  # function, op name, parameter, which of several
@@ -160,7 +176,7 @@ def _relative_error(before: Array, after: Array) -> float:
 def judge(facts: Facts) -> Result:
     """Fail where any promise is broken or a weight is lost; a step that was skipped, or did nothing, is a finding."""
     broken = [weight for weight in facts.weights if weight.broken]
-    bad = len(broken) + len(facts.lost)
+    bad = len(broken) + len(facts.lost) + len(pair_problems(facts))
     return Result(
         check=CheckName.INTEGRITY,
         outcome=Outcome.FAIL if bad else Outcome.PASS,
@@ -168,7 +184,14 @@ def judge(facts: Facts) -> Result:
         series=_series(facts),
         message=_message(facts, broken),
         remedy=_remedy(broken) if bad else None,
-        findings=(*_breaches(broken), *_losses(facts), *_skips(facts), *_remarks(facts)),
+        findings=(
+            *_breaches(broken),
+            *_losses(facts),
+            *pair_problems(facts)[:MOST_FINDINGS],
+            *_skips(facts),
+            *activation_notes(facts),
+            *_remarks(facts),
+        ),
     )
 
 
@@ -182,13 +205,26 @@ def _message(facts: Facts, broken: Sequence[WeightFacts]) -> str:
         )
     if facts.lost:
         return f"{len(facts.lost)} weights are missing after compression: {', '.join(facts.lost[:3])}."
+    if problems := pair_problems(facts):
+        return f"8-bit activations are not what {facts.policy} promised: {problems[0].message}"
     return (
         f"All {len(facts.weights)} weights are what {facts.policy} promised: {done} compressed, "
-        f"{len(facts.weights) - done} unchanged bit for bit."
+        f"{len(facts.weights) - done} unchanged bit for bit.{_eight_bits(facts)}"
+    )
+
+
+def _eight_bits(facts: Facts) -> str:
+    if facts.quantized is None or facts.activations is None:
+        return ""
+    return (
+        f" {len(facts.quantized.done)} ops compute on 8-bit inputs, in {len(facts.quantized.pairs)} ranges from "
+        f"{facts.activations.origin}."
     )
 
 
 def _remedy(broken: Sequence[WeightFacts]) -> str:
+    if not broken:
+        return "leave the named ops alone with an override, `activations: false`; `gate doctor` shows tool versions"
     if any(weight.applied for weight in broken):
         return (
             "skip the named weights with an override, or choose another granularity; `gate doctor` shows tool versions"
@@ -204,6 +240,8 @@ def _measurements(facts: Facts, bad: int) -> tuple[Measurement, ...]:
         Measurement(name="broken_weights", value=bad, unit=Unit.COUNT, limit=0),
         Measurement(name="compressed_weights", value=len(done), unit=Unit.COUNT),
     ]
+    if facts.quantized is not None:
+        counts.append(Measurement(name="quantized_activations", value=len(facts.quantized.pairs), unit=Unit.COUNT))
     elements = sum(weight.elements for weight in done)
     if not elements:
         return tuple(counts)
@@ -250,6 +288,46 @@ def _losses(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def pair_problems(facts: Facts) -> tuple[Finding, ...]:
+    """Say where 8-bit activations are not what was asked for."""
+    found = [
+        Finding(
+            rule="integrity.activation",
+            severity=Severity.ERROR,
+            message=f"activation {pair.tensor}: " + "; ".join(str(bound) for bound in broken),
+            advice="skip the op that reads it with an override; `gate doctor` shows tool versions",
+        )
+        for pair, broken in facts.broken_pairs
+    ]
+    if facts.quantized is not None and facts.quantized.mixed:
+        message = f"op {facts.quantized.mixed[0]}: its inputs are dequantized by scales that do not belong together"
+        found.append(Finding(rule="integrity.activation", severity=Severity.ERROR, message=message))
+    if facts.quantized is not None and not facts.quantized.same_ops:
+        message = "quantizing activations changed other ops of the program than it should"
+        found.append(Finding(rule="integrity.activation", severity=Severity.ERROR, message=message))
+    return tuple(found)
+
+
+def activation_notes(facts: Facts) -> Iterator[Finding]:
+    """Say which ops still compute on float inputs, and what a reader should know about the calibration items."""
+    if facts.quantized is None or facts.activations is None:
+        return
+    kept = [name for name in facts.quantized.left if name in facts.activations.kept]
+    if kept:
+        message = f"quantize_activations left {len(kept)} ops alone: the policy's overrides say so"
+        yield Finding(rule="integrity.skipped", severity=Severity.INFO, message=message)
+    for name in [name for name in facts.quantized.left if name not in facts.activations.kept][:MOST_FINDINGS]:
+        yield Finding(
+            rule="integrity.skipped",
+            severity=Severity.WARNING,
+            message=f"op {name}: its inputs stay in float: coremltools' pass did not quantize them",
+            advice="rewrite it as conv, linear, pooling or add of computed values, or leave it alone with an override",
+            op=name,
+        )
+    for remark in facts.activations.remarks:
+        yield Finding(rule="integrity.calibration", severity=Severity.WARNING, message=remark)
+
+
 def _skips(facts: Facts) -> Iterator[Finding]:
     surprising = [(w, kind, skip) for w in facts.weights for kind, skip in w.skipped if not skip.expected]
     for weight, kind, skip in surprising[:MOST_FINDINGS]:
@@ -282,6 +360,9 @@ def _remarks(facts: Facts) -> Iterator[Finding]:
 
 def _answer(subject: Subject) -> tuple[Result, ...]:
     if subject.compressed is None or subject.before is None:
+        found, declared = arrived.arrived_weights(subject.candidate.package.path), subject.conversion.declared
+        if found or declared:
+            return (arrived.judge(found, declared),)
         return (not_run(CheckName.INTEGRITY, "The policy has no compression step."),)
     return (judge(measure(subject.before, subject.candidate.package.path, subject.compressed)),)
 

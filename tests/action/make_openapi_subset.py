@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 ENDPOINTS = {
+    "/repos/{owner}/{repo}": ("get",),
+    "/repos/{owner}/{repo}/issues/{issue_number}/events": ("get",),
+    "/repos/{owner}/{repo}/collaborators/{username}/permission": ("get",),
+    "/repos/{owner}/{repo}/labels/{name}": ("get",),
+    "/repos/{owner}/{repo}/rules/branches/{branch}": ("get",),
+    "/repos/{owner}/{repo}/actions/runs": ("get",),
+    "/repos/{owner}/{repo}/actions/permissions/workflow": ("get",),
     "/repos/{owner}/{repo}/issues/{issue_number}/comments": ("get", "post"),
     "/repos/{owner}/{repo}/issues/comments/{comment_id}": ("get", "patch", "delete"),
     "/repos/{owner}/{repo}/actions/runs/{run_id}": ("get",),

@@ -28,7 +28,7 @@ class Observed:
     formats: set[str] = field(default_factory=set)
     ops: set[str] = field(default_factory=set)
     float16: bool = False
-    beyond_float16: bool = False
+    within_steps: bool = False
 
 
 class Witness:

@@ -8,6 +8,7 @@ converters of scikit-learn and XGBoost.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 # coremltools reads these when its test modules are imported. The defaults run float16 alone, with tolerances of 0.5; float32
@@ -35,6 +36,10 @@ FOLDERS = (
     "test/modelpackage",
     "test/blob",
 )
+
+# Does not import with torch 2.13, which has dropped `torch.export.export_for_training` and `torch.ao.quantization.quantize_pt2e`;
+# its tests look at annotated graphs and never predict.
+LEFT_OUT = ("test/optimize/torch/quantization/test_coreml_quantizer.py",)
 
 # First match wins: (group, part of the test's id).
 GROUPS = (
@@ -64,7 +69,7 @@ def site_packages() -> Path:
     return Path(spec.origin).parent.parent
 
 
-def test_paths() -> list[str]:
-    """List the folders of the suite, for pytest's command line."""
+def paths(names: Iterable[str]) -> list[str]:
+    """Return what is there of these names below coremltools, for pytest's command line."""
     root = site_packages() / "coremltools"
-    return [str(root / folder) for folder in FOLDERS if (root / folder).exists()]
+    return [str(root / name) for name in names if (root / name).exists()]
