@@ -153,7 +153,7 @@ class _Search:
         self.trials = trials
         self.blame = blame
         self.limit = limit
-        self.witnesses = [(None, trials)]
+        self.witnesses: list[tuple[Mapping[str, Any] | None, Trials]] = [(None, trials)]
         self.ops = tuple(place for place in blame.places if place.index >= 0)  # without what stays in float32 anyway
         self._damages: dict[tuple[int, frozenset[int]], float] = {}  # by witness and places in half
         self._ranked: tuple[Place, ...] | None = None
