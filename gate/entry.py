@@ -29,6 +29,7 @@ from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
 from gate.handover import Writer
 from gate.interface import interface_of
+from gate.patterns import kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import CheckName, Data, Result, Role
@@ -97,6 +98,8 @@ class Trial:
         self.unread = why_unread(package)
         if self.unread is not None:
             return
+        told = unmatched(self.entry.keep_float32, names_of(kinds_in(package), {}), ())
+        self.conversion = Conversion(finished=package, findings=tuple(told))
         self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -258,9 +261,16 @@ class Trial:
         if self.unread is not None:
             unread.refuse_policy(policy, self.unread)
             return finished
-        if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
-            return finished
         kept = (*self.entry.keep_float32, *policy.keep_float32)
+        if policy.precision is not Precision.FLOAT16:
+            return finished
+        if not computes_float32(finished):
+            if kept:
+                raise UsageError(
+                    f"model {self.entry.name!r}: keep_float32: found {finished.name} in float16 already, expected a float32 package "
+                    "to cast; keep the ops when it is converted, or hand over the float32 package"
+                )
+            return finished
         cast = self.scratch / f"float16{'-' + policy.digest[:12] if kept else ''}.mlpackage"
         if not cast.exists():
             cast_float16(finished, cast, kept)

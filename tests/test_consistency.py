@@ -39,7 +39,7 @@ LAYERS = (
     {"compress", "candidate"},
     {"interface", "alignment"},
     {"memory", "rules", "devices"},
-    {"macs"},
+    {"macs", "patterns"},
     {"shapes"},
     {"regressions", "parts"},
     {"groups", "wording"},

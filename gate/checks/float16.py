@@ -49,6 +49,7 @@ class Facts:
     investigation: "Investigation | None" = None
     no_blame: str | None = None  # why no op is named
     notes: tuple[Finding, ...] = ()
+    worst: tuple[Outputs, Mapping[str, float]] | None = None  # the sample that is damaged most, and its ranges
 
 
 def judge(
@@ -232,6 +233,13 @@ class Seen:
         """Compare answers with the reference's."""
         return compare(self.reference, found, self.ranges)
 
+    def worst(self, found: Sequence[Outputs]) -> tuple[Outputs, Mapping[str, float]]:
+        """The sample on which answers are furthest off, and its ranges."""
+        from gate.float16.investigate import worst_sample
+
+        index = worst_sample(self.reference, found, self.ranges)
+        return self.samples[index], self.ranges[index]
+
 
 def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     """Run the float16 package, find out how far it is off, and (unless told not to) who is to blame where it is too far.
@@ -258,7 +266,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         if tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
             return facts
     if not blame:
-        return facts
+        return replace(facts, worst=seen.worst(found))
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
