@@ -19,7 +19,7 @@ from gate.data import Batch, Dataset
 from gate.difference import find_ranges
 from gate.engine import Engine
 from gate.errors import NoAnswer, UsageError
-from gate.metrics import batched
+from gate.metrics import OwnCode, batched
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
@@ -51,7 +51,7 @@ class Bench:
     dataset: Dataset | None = None
     example: Sample = field(default_factory=dict)
     references: References | None = None  # asks the reference about more samples
-    own_metric: Callable[[Mapping[str, Array], Any], Array] | None = None  # asks the team's own metric, item by item
+    own_metric: Callable[[], OwnCode] | None = None  # looks at the team's own metric, which the worker runs
     kinds: tuple[str, ...] = ()  # of each sample
     _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
     _answers: dict[tuple[Path, str], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
