@@ -67,6 +67,7 @@ class Evidence:
     has: Mapping[str, Array] = field(
         default_factory=dict
     )  # of a yardstick that lacks items: which of these it answered
+    partial: bool = False  # a part that an earlier report answered, too
     shared: Mapping[str, int] = field(default_factory=dict)  # of the same: how many of the data set's items it answered
 
     @property
@@ -80,7 +81,7 @@ class Evidence:
             return self
         part = self.subset(np.flatnonzero(self.has[name]))
         stop = Stop.ALL if part.n == self.shared[name] else self.stop
-        return replace(part, total=self.shared[name], stop=stop, sequential=self.sequential)
+        return replace(part, total=self.shared[name], stop=stop, sequential=self.sequential, partial=True)
 
     def subset(self, index: Array) -> "Evidence":
         """Return the items at these positions, as if there were no others."""

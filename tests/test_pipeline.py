@@ -406,7 +406,9 @@ OWN = """
 
 
 def test_the_teams_own_metric_and_its_aggregate_run_in_the_worker(tmp_path, monkeypatch):
-    monkeypatch.setenv("GITHUB_TOKEN", "secret")  # the judge's own environment; the metric asserts that it has none of it
+    monkeypatch.setenv(
+        "GITHUB_TOKEN", "secret"
+    )  # the judge's own environment; the metric asserts that it has none of it
     labelled(tmp_path)
     (tmp_path / "score.py").write_text(SCORE)
 
@@ -441,7 +443,9 @@ def test_a_metric_file_that_fails_is_no_answer(tmp_path, code, metric, told):
 
 def test_a_metric_function_of_another_name_is_found(tmp_path):
     labelled(tmp_path)
-    (tmp_path / "score.py").write_text("def right(outputs, label):\n    return outputs.popitem()[1].argmax() == label\n")
+    (tmp_path / "score.py").write_text(
+        "def right(outputs, label):\n    return outputs.popitem()[1].argmax() == label\n"
+    )
     named = OWN.replace("{name: score.py, weight: 2.0}", "{name: 'score.py:right', binary: true}")
 
     (row,) = accuracy(run(tmp_path, CONFIG + named.replace("0.5", "60 points")))
