@@ -19,7 +19,7 @@ from gate.data import Batch, Dataset
 from gate.difference import compare, find_ranges
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
-from gate.metrics import batched
+from gate.metrics import OwnCode, batched
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
@@ -52,7 +52,7 @@ class Bench:
     dataset: Dataset | None = None
     example: Sample = field(default_factory=dict)
     references: References | None = None  # asks the reference about more samples
-    own_metric: Callable[[Mapping[str, Array], Any], Array] | None = None  # asks the team's own metric, item by item
+    own_metric: Callable[[], OwnCode] | None = None  # looks at the team's own metric, which the worker runs
     kinds: tuple[str, ...] = ()  # of each sample
     stored: Outputs | None = None  # the reference's answers to all items, where it cannot be asked any more
     steady: bool = True  # does the reference give the same answer to the same input twice?

@@ -12,8 +12,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
@@ -146,19 +144,25 @@ class Trial:
         inside = package.is_relative_to(baseline.folder.resolve())
         return package if inside and package.is_dir() else None
 
-    def _own_metric(self) -> Callable[[Mapping[str, Array], Any], Array] | None:
-        """The team's metric, run by the worker on a batch of outputs."""
+    def _own_metric(self) -> Callable[[], metrics.OwnCode] | None:
+        """The team's metric, run by the worker; its file is looked at when it is first needed."""
         choice = self.entry.metric
         if choice is None or not metrics.is_own(choice):
             return None
 
         def per_item(outputs: Mapping[str, Array], labels: Any) -> Array:
             rows = [{name: values[i] for name, values in outputs.items()} for i in range(len(labels))]
-            answer = self.source.metric(rows, list(labels))
-            metrics.check_direction(choice, answer.higher_is_better)
-            return np.array(answer.per_item)
+            return metrics.own_rows(choice, self.source.metric(rows, list(labels)).per_item)
 
-        return per_item
+        def code() -> metrics.OwnCode:
+            facts = self.source.metric((), ())
+            metrics.check_direction(choice, facts.higher_is_better)
+            return metrics.OwnCode(per_item, self._aggregate if facts.aggregates else None)
+
+        return code
+
+    def _aggregate(self, rows: Array, weights: Array) -> Array:
+        return self.source.aggregate(rows.tolist(), weights)
 
     def _samples(self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None) -> Drawn:
         """Stored outputs answer to the items of the data set in their order, and to nothing else."""

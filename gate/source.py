@@ -24,7 +24,7 @@ from gate import protocol
 from gate.config import Config, ModelEntry
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
-from gate.metrics import own_parameters
+from gate.metrics import is_own, own_parameters
 from gate.mil import MilError, Unsupported, load_program
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
@@ -208,6 +208,13 @@ class Source:
             raise SourceFault(f"metric: {len(answer.per_item)} values for {len(outputs)} items")
         return answer
 
+    def aggregate(self, values: Sequence[Any], weights: Array) -> Array:
+        """Let the team's metric file make its figure, for each row of weights: how often each item counts."""
+        raw = self._ask(Verb.AGGREGATE, values=list(values), weights=weights.astype(np.int32))
+        if not isinstance(raw, list | tuple) or len(raw) != len(weights):
+            raise SourceFault(f"metric: expected {len(weights)} figures of aggregate, one for each draw of the items")
+        return np.array(_expect_numbers(raw), dtype=float)
+
     def onnx(self, path: str, items: Sequence[Item]) -> list[Arrays]:
         """Run an ONNX twin on each item."""
         rows = _rows(self._ask(Verb.ONNX, path=path, items=protocol.columns(items)), "reference.onnx")
@@ -277,6 +284,12 @@ class Source:
             self.close()
 
 
+def _expect_numbers(values: Sequence[Any]) -> Sequence[float]:
+    if not all(isinstance(value, int | float) for value in values):
+        raise SourceFault("metric: aggregate gave something else than numbers")
+    return values
+
+
 def _startup(entry: ModelEntry, config: Config, pythonpath: Sequence[Path], private: Path) -> Startup:
     ours = [str(config.folder / path) for path in config.setup.pythonpath]
     code = isinstance(entry.dataset, str) and ".py:" in entry.dataset
@@ -286,7 +299,7 @@ def _startup(entry: ModelEntry, config: Config, pythonpath: Sequence[Path], priv
         outputs=tuple(item.model_dump(mode="json", exclude_unset=True) for item in entry.outputs),
         states=tuple(item.model_dump(mode="json", exclude_unset=True) for item in entry.states),
         dataset=str(entry.dataset) if code else None,
-        metric=entry.metric.name if entry.metric and entry.metric.name.endswith(".py") else None,
+        metric=entry.metric.name if entry.metric and is_own(entry.metric) else None,
         folder=str(config.folder),
         pythonpath=(*ours, *map(str, pythonpath)),
         requests=str(private / "requests"),
