@@ -15,7 +15,7 @@ from gate import pipeline, policy
 from gate.errors import ConfigError, Exit, UsageError
 from gate.pipeline import Options
 from gate.report import CheckName, Outcome, Report, Result
-from gate.search import Ask
+from gate.search import Ask, ask
 from tests.search.network import CONFIG, write_project
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +61,7 @@ def test_what_was_found_is_certified_on_items_that_the_search_did_not_see(search
     assert verified.n + len(items) == 400
 
 
+@pytest.mark.slow
 def test_the_policy_file_makes_the_same_package(searched, tmp_path):
     out, report = searched
     config = write_project(tmp_path, config=CONFIG + "    ship: found.yaml\n")
@@ -104,6 +105,7 @@ def test_ship_auto_searches_within_a_check(tmp_path):
     assert size["auto"] < size["float16"]
 
 
+@pytest.mark.slow
 def test_a_size_is_met_with_the_least_loss(searched, tmp_path):
     _, free = searched
     smallest = sum(file.bytes for file in free.models[0].shipped.files)
@@ -122,7 +124,7 @@ def test_a_search_out_of_time_leaves_the_best_so_far_and_a_valid_report(tmp_path
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_leaves_the_best_so_far_and_a_valid_report(tmp_path):
-    config, out = write_project(tmp_path, items=3_000), tmp_path / "out"
+    config, out = write_project(tmp_path, items=400), tmp_path / "out"
     command = [sys.executable, "-m", "gate", "search", "--config", str(config), "--out", str(out), "--time", "10 min"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT, start_new_session=True
@@ -151,6 +153,11 @@ def test_a_search_without_items_is_refused(tmp_path):
         search(write_project(tmp_path, config=config), tmp_path / "out")
 
 
-def test_an_unknown_option_is_refused_with_the_known_ones(tmp_path):
+def test_an_unknown_option_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match=r"--option int5: no such option; known: int8, int4-block32"):
-        search(write_project(tmp_path), tmp_path / "out", Ask(options=("int5",)))
+        ask("", "5 min", ("int5",), True)
+
+
+def test_a_time_without_a_unit_is_refused():
+    with pytest.raises(UsageError, match=r"--time: found '5', expected a duration such as 10 min"):
+        ask("", "5", (), True)
