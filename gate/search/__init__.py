@@ -15,7 +15,7 @@ from gate.checks.accuracy import load_metric
 from gate.compress import raise_target
 from gate.config import ModelEntry
 from gate.data import Dataset
-from gate.entry import Trial
+from gate.entry import SEARCH_SHARE, Trial
 from gate.errors import ConfigError, UsageError
 from gate.mil.program import load_program
 from gate.policy import Policy, Precision, Target
@@ -57,7 +57,10 @@ def ask(size: str, time: str, options: tuple[str, ...], tradeoff: bool) -> Ask:
 def search(trial: Trial, start: Policy, ask: Ask, progress: Progress = lambda text: None) -> Found:
     """Search for one model entry, beginning with what `start` says of precision."""
     ground, goal = prepare(trial, start, ask)
-    return find(ground, goal, ask, trial.target, start.precision, progress)
+    found = find(ground, goal, ask, trial.target, start.precision, progress)
+    if trial.splits != trial.entry.splits and ground.items.parts is None:
+        found.unkept = f"{{seed: {trial.splits.seed}, search: {SEARCH_SHARE:.0%}, confirm: {trial.splits.confirm:.0%}}}"
+    return found
 
 
 def prepare(trial: Trial, start: Policy, ask: Ask) -> tuple[Ground, Goal]:

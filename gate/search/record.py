@@ -135,6 +135,11 @@ def _findings(found: Found) -> Iterator[Finding]:
         yield _note(rule, said, Severity.WARNING, "give it more time with --time" if not found.interrupted else "")
     if found.goal is not None:
         yield from _about_the_goal(found)
+    if found.unkept:
+        said = (
+            "gate.yml keeps no items for a search: with the policy committed, those that chose it would also judge it"
+        )
+        yield _note("search.splits", said, Severity.WARNING, f"add `splits: {found.unkept}` to the model entry")
     for note in found.notes:
         yield _note("search.limits", note)
     for curve in found.curves:

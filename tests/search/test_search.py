@@ -71,12 +71,20 @@ def test_the_policy_file_makes_the_same_package(searched, tmp_path):
     assert again.models[0].shipped.policy_digest == report.models[0].shipped.policy_digest
 
 
+def test_items_that_chose_must_not_judge_and_the_report_says_how(searched):
+    _, report = searched
+    told = next(finding for finding in found(report).findings if finding.rule == "search.splits")
+    assert told.advice == "add `splits: {seed: 0, search: 30%, confirm: 70%}` to the model entry"
+
+
 def test_every_sample_that_a_model_ran_on_is_counted(searched):
     _, report = searched
     counted = next(m for m in found(report).measurements if m.name == "evaluated_samples")
     parts = dict(part.rsplit(" ", 1) for part in counted.method.split(", "))
     assert counted.value == sum(int(number.replace(",", "")) for number in parts.values())
-    assert parts["sensitivity"] == str((1 + 18) * 8), "the program itself and 3 options of 6 weights, 8 items each"
+    assert parts["sensitivity"] == str(1 + (1 + 18) * 8), (
+        "a first item, the program itself and 3 options of 6 weights on 8 items each"
+    )
 
 
 def test_the_report_shows_sensitivity_front_and_both_marks(searched):
