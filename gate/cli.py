@@ -82,7 +82,10 @@ def check(
         list[str] | None, typer.Option(help="Only rows of this policy, and the shipped one; repeat for more.")
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="auto is coreml on a Mac and mil elsewhere.")] = EngineName.AUTO,
-    baseline: Annotated[Path | None, typer.Option(help="An earlier report.json to compare with.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="The base branch's report.json, to compare with.")] = None,
+    release: Annotated[
+        Path | None, typer.Option(help="The last release's report.json, for accuracy against: release.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.json, comment.md, report.html and packages/.")] = Path(
         "gate-out"
     ),
@@ -108,6 +111,7 @@ def check(
         policies=tuple(policy or ()),
         engine=engine.value,
         baseline=baseline,
+        release=release,
         cache=cache,
         jobs=jobs,
         fail_on=fail_on.value,

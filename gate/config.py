@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from gate.document import Record, parse, read_yaml
+from gate.document import Record, load_yaml, parse, read_yaml
 from gate.errors import ConfigError
 from gate.policy import Target
 from gate.quantity import Decibel, Drop, Duration, Fraction, Growth, Level, Proportion, Size
@@ -273,6 +273,19 @@ def _one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+class NotWorseBudget(Record):
+    """How many of the items may not become worse: no regression, example by example."""
+
+    share: Proportion = Field(description="least share of the items, such as 95 %")
+    by: float = Field(
+        default=0.0, ge=0, description="by how much an item's own value may change before it counts as worse"
+    )
+
+
+def _not_worse_budget(value: Any) -> Any:
+    return value if isinstance(value, dict | NotWorseBudget) else {"share": value}
+
+
 class AccuracyBudget(Record):
     """How good the answers must be."""
 
@@ -285,6 +298,21 @@ class AccuracyBudget(Record):
     stop: Literal["curtailed", "sequential", "never"] = Field(
         default="curtailed", description="when evaluation may stop early"
     )
+
+    slice_drop: Drop | None = Field(
+        default=None, description="the same margin for each slice of the data, such as 3 points"
+    )
+    class_drop: Drop | None = Field(
+        default=None, description="margin for each class, in the share of its items that are right, such as 5 points"
+    )
+    not_worse: Annotated[NotWorseBudget, BeforeValidator(_not_worse_budget)] | None = Field(
+        default=None, description="95 %, or {share: 95 %, by: 0.5}: how many items may not become worse"
+    )
+
+    @property
+    def asks_every_item(self) -> bool:
+        """Does a pass need every item, since it is also about parts of the data?"""
+        return any(limit is not None for limit in (self.slice_drop, self.class_drop, self.not_worse))
 
     @model_validator(mode="after")
     def _is_a_confidence(self) -> Self:
@@ -424,8 +452,10 @@ class ModelEntry(Record):
             raise ValueError("budgets.accuracy.at_least needs a metric")
         if self.metric is not None and self.dataset is None:
             raise ValueError("metric: needs a dataset to be measured on")
-        if self.budgets.accuracy and self.budgets.accuracy.drop is not None and self.dataset is None:
-            raise ValueError("budgets.accuracy.drop needs a dataset with labels")
+        if self.budgets.accuracy and self.dataset is None:
+            for key in ("drop", "slice_drop", "class_drop", "not_worse"):
+                if getattr(self.budgets.accuracy, key) is not None:
+                    raise ValueError(f"budgets.accuracy.{key} needs a dataset")
         self._refuse_what_the_source_cannot_do()
         for what, names in (("inputs", [i.name for i in self.inputs]), ("outputs", [o.name for o in self.outputs])):
             if len(set(names)) != len(names):
@@ -544,6 +574,18 @@ def load(path: Path) -> Config:
     config = parse(Config, read_yaml(path, ConfigError), path.name, ConfigError)
     config._folder = path.resolve().parent
     return config
+
+
+def loads(text: bytes, path: Path) -> Config:
+    """Read a gate.yml that is not on disk as if it lay at `path`."""
+    config = parse(Config, load_yaml(text, path.name, ConfigError), path.name, ConfigError)
+    config._folder = path.resolve().parent
+    return config
+
+
+def label_of(text: bytes) -> str | None:
+    """Read the approving label alone, of a gate.yml that is somewhere else."""
+    return loads(text, Path("gate.yml")).approval.label
 
 
 def load_waivers(path: Path) -> tuple[Waiver, ...]:

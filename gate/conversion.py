@@ -35,6 +35,7 @@ class Conversion:
     lines: Mapping[str, str] = field(default_factory=dict)  # MIL name -> file.py:41
     findings: tuple[Finding, ...] = ()
     fault: str | None = None  # the model's own, deterministic: no route converts
+    declared: int = 0  # weights that the checkpoint says are compressed
     no_answer: str | None = None  # not the model's: time-out, memory, toolchain
 
     @property
@@ -71,6 +72,7 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
         route=exact.route,
         layers={name: line.layer for name, line in ops.items() if line.layer},
         lines={name: line.place for name, line in ops.items() if line.place},
+        declared=source.describe().compressed,
         findings=(*choice.findings, *_unmatched(entry.keep_float32, ops)),
     )
 

@@ -32,6 +32,7 @@ from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
 from torch.jit._trace import TracerWarning
 
+from gate.checkpoint import is_silently_palettized
 from gate.config import AnyOfDim, Input, Output, RangeDim, State
 from gate.errors import NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.policy import Precision, Target
@@ -426,6 +427,8 @@ def _options(
         "compute_units": ct.ComputeUnit.CPU_ONLY,
         "skip_model_load": True,
     }
+    if is_silently_palettized(program.module):
+        options["pass_pipeline"] = ct.PassPipeline.DEFAULT_PALETTIZATION
     if program.states:
         options["states"] = [_state_type(state, buffer) for state, buffer in program.state_buffers()]
     for name, labels in program.classes.items():

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from gate import calibration, data, metrics, waivers
+from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
-from gate.checks.accuracy import per_item_path
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
+from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
@@ -31,7 +31,7 @@ from gate.interface import interface_of
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import Data, Result, Role
-from gate.source import Reference, Source, StoredReference, reference_for
+from gate.source import Reference, Source, StoredReference, reference_for, why_unread
 
 SEARCH_SHARE = (
     0.3  # of the items, where gate.yml keeps none for a search; the more certify, the smaller the drop proven
@@ -49,6 +49,8 @@ class Circumstances:
     cache: Path | None
     workers: Workers
     work: Path  # packages/, logs/ and per_item/ go here
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Trial:
     digest: str | None = None
     searches: bool = False  # is its policy to be found?
     search_items: Dataset | None = None
+    unread: str | None = None  # why only its size can be judged
 
     @property
     def target(self) -> Target:
@@ -88,6 +91,9 @@ class Trial:
     def _prepare_finished(self) -> None:
         package = self.source.finished.package
         self.conversion = Conversion(finished=package)
+        self.unread = why_unread(package)
+        if self.unread is not None:
+            return
         self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -208,8 +214,14 @@ class Trial:
 
     def _results(self, subject: base.Subject) -> tuple[Result, ...]:
         today = date.today()
-        answers = (result for check in CHECKS for result in base.run(check, subject))
-        return tuple(waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in answers)
+        return tuple(
+            waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in self._answers(subject)
+        )
+
+    def _answers(self, subject: base.Subject) -> tuple[Result, ...]:
+        if self.unread is not None:
+            return unread.results(subject, self.unread)
+        return tuple(result for check in CHECKS for result in base.run(check, subject))
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""
@@ -226,6 +238,9 @@ class Trial:
 
     def _finished_in(self, policy: Policy, finished: Path) -> Path:
         """A finished package is cast by coremltools' own pass when a float16 policy asks for it."""
+        if self.unread is not None:
+            unread.refuse_policy(policy, self.unread)
+            return finished
         if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
             return finished
         kept = (*self.entry.keep_float32, *policy.keep_float32)
@@ -235,7 +250,8 @@ class Trial:
         return cast
 
     def _build(self, policy: Policy, role: Role, before: Path) -> tuple[Candidate, Compressed | None]:
-        out = self.around.work / "packages" / self.entry.name / f"{policy.name}.mlpackage"
+        suffix = before.suffix if self.unread else ".mlpackage"
+        out = self.around.work / "packages" / self.entry.name / f"{policy.name}{suffix}"
         out.parent.mkdir(parents=True, exist_ok=True)
         if not policy.steps:
             shutil.copytree(before, out) if before.is_dir() else shutil.copyfile(before, out)
@@ -267,6 +283,8 @@ class Trial:
             bench=self.bench,
             engine=around.engine,
             baseline=around.baseline,
+            release=around.release,
+            refused=around.refused,
             compressed=compressed,
             before=before,
             base_package=self._base_package(),

@@ -241,18 +241,20 @@ def notes(
 ) -> Iterator[Finding]:
     """Say which limits change, what either side says, and whose count. `pairs`: subject, under base's limits, under its own."""
     how = f" (approved: {approved_by})" if approved_by else ""
-    severity = Severity.INFO if approved_by else Severity.WARNING
     for change in limits.changes:
         yield Finding(
-            rule="limits.changed", severity=severity, message=f"This pull request changes {change.text}{how}."
+            rule="limits.changed", severity=Severity.WARNING, message=f"This pull request changes {change.text}{how}."
         )
     for entry in limits.removed:
         message = f"This pull request takes {entry.name} out of gate.yml{how}."
-        yield Finding(rule="limits.removed", severity=severity, message=message)
+        yield Finding(rule="limits.removed", severity=Severity.WARNING, message=message)
     for subject, base, own in pairs:
         message = f"{subject}: {base} under the base branch's limits, {own} under its own."
         yield Finding(
-            rule="limits.both", severity=severity, message=message, advice=_advice(base, own, approved_by, label)
+            rule="limits.both",
+            severity=Severity.WARNING,
+            message=message,
+            advice=_advice(base, own, approved_by, label),
         )
 
 

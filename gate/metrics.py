@@ -57,6 +57,8 @@ class Metric:
     labels_are_classes: bool = False  # one class per item, so that a drop can be told per class
     needs_reference: bool = False  # compares with the reference's outputs whether or not there are labels
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    each: Callable[[Array], Array] | None = None  # rows → the figure of each item alone, where it has one
+    right: Callable[[Array], Array] | None = None  # rows → 1 where the item is right, of metrics on classes
 
     @property
     def is_proportion(self) -> bool:
@@ -320,7 +322,18 @@ def f1(given: F1) -> Metric:
         each = _ratio(2 * hits, weights @ _one_hot(said, count) + weights @ _one_hot(true, count))
         return each[:, given.positive] if given.average == "binary" else _mean_known(each)
 
-    return Metric("f1", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, figure, 1.0, labels_are_classes=True)
+    return Metric(
+        "f1",
+        Kind.COMPOSITE,
+        Unit.FRACTION,
+        True,
+        per_item,
+        answer,
+        figure,
+        1.0,
+        labels_are_classes=True,
+        right=lambda rows: (rows[:, 0] == rows[:, 1]).astype(float),
+    )
 
 
 def _numbered(labels: Array, names: Sequence[str], metric: str) -> Array:
@@ -380,7 +393,9 @@ def miou(given: Regions) -> Metric:
     def figure(sums: Array) -> Array:
         return _mean_known(_ratio(*np.split(sums, 2, axis=1)))
 
-    return Metric("miou", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, _figure_of_sums(figure), 1.0)
+    return Metric(
+        "miou", Kind.COMPOSITE, Unit.FRACTION, True, per_item, answer, _figure_of_sums(figure), 1.0, each=figure
+    )
 
 
 def _mask(values: Array, given: Regions) -> tuple[Array, int]:
@@ -457,8 +472,13 @@ def rmse(given: Parameters) -> Metric:
     def rows(seen: Array, true: Array) -> Array:
         return np.stack([((seen - true) ** 2).sum(axis=1), np.full(len(seen), float(seen.shape[1]))], axis=1)
 
-    figure = _figure_of_sums(lambda sums: np.sqrt(_ratio(sums[:, 0], sums[:, 1])))
-    return _on_pairs("rmse", given, rows, Kind.COMPOSITE, Unit.NUMBER, higher_is_better=False, figure=figure)
+    def each(sums: Array) -> Array:
+        return np.asarray(np.sqrt(_ratio(sums[:, 0], sums[:, 1])))
+
+    made = _on_pairs(
+        "rmse", given, rows, Kind.COMPOSITE, Unit.NUMBER, higher_is_better=False, figure=_figure_of_sums(each)
+    )
+    return replace(made, each=each)
 
 
 def mae(given: Parameters) -> Metric:
@@ -570,8 +590,12 @@ def wer(given: Words) -> Metric:
         rows = np.array([[_edits(s, t), len(t)] for s, t in zip(said, true, strict=True)], dtype=float)
         return np.where(_finite(pick(outputs, given.output, "wer"))[:, None], rows, np.nan)
 
-    figure = _figure_of_sums(lambda sums: _ratio(sums[:, 0], sums[:, 1]))
-    return Metric("wer", Kind.COMPOSITE, Unit.FRACTION, False, per_item, answer, figure, 1.0)
+    def figure(sums: Array) -> Array:
+        return _ratio(sums[:, 0], sums[:, 1])
+
+    return Metric(
+        "wer", Kind.COMPOSITE, Unit.FRACTION, False, per_item, answer, _figure_of_sums(figure), 1.0, each=figure
+    )
 
 
 def _transcripts(outputs: Outputs, given: Words) -> list[list[str]]:
@@ -801,4 +825,5 @@ def load(
 
 def _with_parameters(metric: Metric, given: Record) -> Metric:
     """Keep what was asked for, as JSON would, so that an earlier report's protocol can be compared."""
-    return replace(metric, parameters=given.model_dump(mode="json", exclude_unset=True))
+    each = metric.each if metric.kind is Kind.COMPOSITE else np.asarray
+    return replace(metric, parameters=given.model_dump(mode="json", exclude_unset=True), each=each)

@@ -5,9 +5,7 @@ Plan (read and refuse before any work) → for each model entry: source, convers
 report. Everything is written into a private folder first and moved into place at the end.
 """
 
-import importlib.metadata
 import logging
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import __version__, limits, search
+from gate import limits, search
 from gate.app_size import judge_app
 from gate.checks.base import no_answer
 from gate.compress import Workers
@@ -34,8 +32,9 @@ from gate.render import write_views
 from gate.report import App, CheckName, Finding, Model, Report, Result, Role, Run, make_report, verdict
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
+from gate.tools import tool_versions
 
-__all__ = ["Options", "Plan", "check", "make_plan"]
+__all__ = ["Options", "Plan", "check", "make_plan", "tool_versions"]
 
 Progress = Callable[[str], None]
 PUBLISHED = ("packages", "policies", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
@@ -44,8 +43,18 @@ PUBLISHED = ("packages", "policies", "logs", "per_item", "comment.md", "summary.
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
-        around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
+    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs, plan.remaining) as workers:
+        around = Circumstances(
+            plan.config,
+            plan.engine,
+            plan.baseline,
+            plan.waivers,
+            options.cache,
+            workers,
+            work,
+            release=plan.release,
+            refused=plan.refused,
+        )
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         own = Verdicts(tuple(model for model, _ in judged), _judge_app(plan, [model for model, _ in judged]))
         standing = _standing(plan, own, around, progress)
@@ -311,18 +320,6 @@ def _assemble(plan: Plan, judged: Verdicts, sandboxes: set[str]) -> Report:
 def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
     before = plan.baseline.total_bytes() if plan.baseline else None
     return judge_app(plan.config, tuple(models), before, plan.waivers)
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on; numbers of other versions are not compared."""
-    names = ("torch", "coremltools", "numpy", "scikit-learn", "onnxruntime")
-    found = {"coreml-gate": __version__, "python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _git_head(folder: Path) -> str | None:

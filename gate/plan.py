@@ -6,7 +6,7 @@ Everything that is wrong with what was asked and can be known without running an
 
 import difflib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -34,6 +34,7 @@ class Options:
     policies: tuple[str, ...] = ()
     engine: str = "auto"
     baseline: Path | None = None
+    release: Path | None = None
     cache: Path | None = None
     jobs: int = 1
     fail_on: str = "fail"
@@ -62,6 +63,8 @@ class Plan:
     baseline: Baseline | None
     waivers: tuple[Waiver, ...]
     findings: tuple[Finding, ...]
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
     part: Part | None = None  # of a run on several machines
     started: float = field(default_factory=time.monotonic)
 
@@ -105,13 +108,16 @@ def make_plan(options: Options) -> Plan:
         _refuse_missing_files(entry, config)
         _refuse_metric(entry)
     baseline, findings = load_baseline(options.baseline)
+    release, more = load_baseline(options.release, "release")
+    refused = {name: found[0].message for name, found in (("base", findings), ("release", more)) if found}
     accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()
     waivers.refuse_impossible(accepted, [entry.name for entry in config.models])
     policies = {entry.name: _policies(_asked(entry, options), config, options.policies) for entry in entries}
     _refuse_unknown_filter(options.policies, policies)
     part = _part(options, policies, baseline)
-    notes = (*findings, *waivers.expired(accepted, date.today()), *_unused(config, options))
-    return Plan(options, config, policies, make_engine(options.engine), baseline, accepted, notes, part)
+    notes = (*findings, *more, *waivers.expired(accepted, date.today()), *_unused(config, options))
+    engine = make_engine(options.engine)
+    return Plan(options, config, policies, engine, baseline, accepted, notes, release, refused, part)
 
 
 def _part(options: Options, policies: dict[str, tuple[Policy, ...]], baseline: Baseline | None) -> Part | None:

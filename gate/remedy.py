@@ -55,7 +55,7 @@ def _policy(policies: Sequence[Policy]) -> Policy | None:
 
 
 def _examine_entry(plan: Plan, entry: ModelEntry, policy: Policy, work: Path, progress: Progress) -> Float16Record:
-    around = Circumstances(plan.config, plan.engine, None, (), None, Workers(1), work)
+    around = Circumstances(plan.config, plan.engine, None, (), None, Workers(1, plan.remaining), work)
     scratch = work / "scratch"
     scratch.mkdir()
     with open_source(

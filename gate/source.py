@@ -25,6 +25,7 @@ from gate.config import Config, ModelEntry
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
 from gate.metrics import own_parameters
+from gate.mil import MilError, Unsupported, load_program
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
 from gate.report import Finding, Severity
@@ -113,7 +114,7 @@ class Source:
     def finished(self) -> Converted:
         """The package of a converter script or a finished one, as it is."""
         if self.entry.source.kind == "coreml":
-            package = check_package(
+            package = check_model(
                 self.config.folder / self.entry.source.location, f"source.coreml: {self.entry.source.location}"
             )
             return Converted(package, SourceMap(ops={}), Precision.AS_IS)
@@ -364,15 +365,39 @@ def _expect_count(values: list[T], count: int, what: str) -> list[T]:
 
 def check_package(package: Path, where: str) -> Path:
     """Is this a readable package, with every file really there? Raise UsageError or SourceFault that says what is not."""
+    check_files(package, where)
+    if not package.is_dir():
+        raise UsageError(f"{where}: found a file, expected an .mlpackage folder")
+    _model_file(package, where)
+    return package
+
+
+def check_model(model: Path, where: str) -> Path:
+    """Is this a package, or at least a model whose size can be judged: compiled, or an old .mlmodel?"""
+    check_files(model, where)
+    if why_unread(model) is not None:
+        return model
+    return check_package(model, where)
+
+
+def why_unread(model: Path) -> str | None:
+    """Say why only the size of a sound model can be judged; None for an ML program, and for what is damaged."""
+    try:
+        load_program(model)
+    except Unsupported as error:
+        return str(error)
+    except MilError:
+        return None
+    return None
+
+
+def check_files(package: Path, where: str) -> None:
+    """Is every file really there? Raise UsageError that says what is not."""
     if not package.exists():
         raise UsageError(f"{where}: no such file or folder")
     if is_lfs_pointer(package):
         raise UsageError(
             f"{where}: is a Git LFS pointer, not the file itself; fetch it with git lfs pull (or lfs: true)"
-        )
-    if not package.is_dir():
-        raise UsageError(
-            f"{where}: found a file, expected an .mlpackage folder (an old .mlmodel is a neural network, not an ML program)"
         )
     for path in sorted(package.rglob("*")):
         if path.is_symlink():
@@ -381,8 +406,6 @@ def check_package(package: Path, where: str) -> Path:
             raise UsageError(
                 f"{where}: {path.relative_to(package)} is a Git LFS pointer, not the file itself; fetch it with git lfs pull (or lfs: true)"
             )
-    _model_file(package, where)
-    return package
 
 
 def _model_file(package: Path, where: str) -> Path:

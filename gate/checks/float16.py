@@ -238,7 +238,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     another order) lose precision that nobody misses.
     """
     bench, engine, budget = subject.bench, subject.engine, subject.entry.budgets.float16
-    reference = _reference(subject, models)
+    reference, noted = _reference(subject, models)
     real = bench.real()
     seen = Seen(bench.samples, tuple(reference), tuple(bench.ranges(reference))).pick(real)
     answers = bench.answers(engine, models.float16)
@@ -247,7 +247,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         declared=seen.differences(found),
         labelled=bench.dataset is not None and bench.dataset.labels is not None,
         environment=engine.environment,
-        notes=tuple(_nonfinite(seen.samples, seen.reference)),
+        notes=(*noted, *_nonfinite(seen.samples, seen.reference)),
     )
     tier = Tier.DECLARED
     if not any(breaks(d, budget, facts.labelled) for d in facts.declared):
@@ -307,22 +307,36 @@ def _blame(facts: Facts, models: "Models", seen: Seen, found: Sequence[Outputs],
     return replace(facts, investigation=investigation)
 
 
-def _reference(subject: Subject, models: "Models") -> tuple[Outputs, ...]:
-    """The source's answers; for a finished package its own in float32, as where the program draws random numbers."""
+def _reference(subject: Subject, models: "Models") -> tuple[tuple[Outputs, ...], tuple[Finding, ...]]:
+    """The source's answers, where the float32 program gives them too; else what that program gives, and why.
+
+    A finished package is compared with itself in float32, as is a program that draws random numbers.
+    """
     bench = subject.bench
-    if subject.conversion.float32 is not None and bench.reference is not None and not random_ops(models.float16):
-        return bench.reference
-    return bench.answers(subject.engine, models.float32 or models.float16, "float32")
+    own = bench.answers(subject.engine, models.float32 or models.float16, "float32")
+    if subject.conversion.float32 is None or bench.reference is None or random_ops(models.float16):
+        return own, ()
+    limit = subject.entry.budgets.fidelity.error
+    apart = compare(bench.reference, own, bench.ranges(bench.reference))
+    return (bench.reference, ()) if all(d.sound and d.error <= limit for d in apart) else (own, (CONVERTER_FIRST,))
+
+
+CONVERTER_FIRST = Finding(
+    rule="float16.fidelity",
+    severity=Severity.INFO,
+    message="The float32 program already differs from the source (see fidelity), so float16 is compared with that program.",
+    advice="mend the conversion first",
+)
 
 
 def _nonfinite(samples: Iterable[Outputs], reference: Sequence[Outputs]) -> Iterator[Finding]:
-    """Say where the data or the float32 answers are already infinite or not a number."""
-    bad_inputs = sorted({name for sample in samples for name, x in sample.items() if not _finite(x)})
+    """Say where the data or the float32 answers are already not a number, or infinite; -inf in an input is how masks are written."""
+    bad_inputs = sorted({name for sample in samples for name, x in sample.items() if _has_nan(x)})
     for name in bad_inputs:
         yield Finding(
             rule="float16.input_nonfinite",
             severity=Severity.WARNING,
-            message=f"Input {name!r} has infinite values or NaN in the data; what they touch is not judged.",
+            message=f"Input {name!r} has NaN in the data; what it touches is not judged.",
             advice="clean the data set: the app will not send such values, or the model must handle them",
         )
     counts = {
@@ -343,8 +357,8 @@ def _is_float(value: Any) -> bool:
     return bool(np.issubdtype(np.asarray(value).dtype, np.floating))
 
 
-def _finite(value: Any) -> bool:
-    return not _is_float(value) or bool(np.isfinite(np.asarray(value)).all())
+def _has_nan(value: Any) -> bool:
+    return _is_float(value) and bool(np.isnan(np.asarray(value)).any())
 
 
 def find_models(subject: Subject) -> "Models":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gate.checks import arrived
 from gate.checks.base import Check, Subject, not_run
 from gate.compress import Activations, Compressed, Promise, Skip
 from gate.compress.activations import Pair, Quantized, pair_bounds, read_pairs
@@ -359,6 +360,9 @@ def _remarks(facts: Facts) -> Iterator[Finding]:
 
 def _answer(subject: Subject) -> tuple[Result, ...]:
     if subject.compressed is None or subject.before is None:
+        found, declared = arrived.arrived_weights(subject.candidate.package.path), subject.conversion.declared
+        if found or declared:
+            return (arrived.judge(found, declared),)
         return (not_run(CheckName.INTEGRITY, "The policy has no compression step."),)
     return (judge(measure(subject.before, subject.candidate.package.path, subject.compressed)),)
 

@@ -4,6 +4,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import coremltools as ct
@@ -15,7 +16,7 @@ from gate import mil
 from gate.compress import Workers, compress
 from gate.compress.entry import Task
 from gate.compress.workers import Job
-from gate.errors import PolicyError, ToolchainError
+from gate.errors import NoAnswer, PolicyError, ToolchainError
 from gate.policy import Target, load, shipped_policies
 from tests.compress.packages import Net, by_reader, convert, net, plain_coremltools, policy
 
@@ -226,6 +227,18 @@ def test_a_worker_that_is_killed_is_a_toolchain_error(packages, tmp_path):
             ToolchainError, match=r"w: compression failed: its process ended with code -9; too little mem"
         ):
             pool.run([Job("w", task, tmp_path / "entry")])
+
+
+def test_a_compression_that_takes_longer_than_the_run_may_is_killed(tmp_path):
+    package = convert(torch.nn.Linear(1024, 2048), (1, 1024), "iOS18", tmp_path / "in.mlpackage")
+    slow = policy({"palettize": {"bits": 8, "cluster_dim": 4}})  # k-means of half a million vectors: minutes
+    started = time.monotonic()
+    with Workers(1, remaining=lambda: 1.5) as pool:
+        with pytest.raises(NoAnswer, match=r"weight weight.*: its compression was stopped: the run's time limit"):
+            compress(package, slow, tmp_path / "out.mlpackage", target=Target.IOS18, workers=pool)
+        assert all(process.poll() is not None for process in pool._started)
+    assert time.monotonic() - started < 60
+    assert not (tmp_path / "out.mlpackage").exists()
 
 
 def test_a_worker_never_loads_torch():

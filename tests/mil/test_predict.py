@@ -275,7 +275,7 @@ def test_the_old_format_is_refused_with_what_still_works(tmp_path: Any) -> None:
     spec = ct.proto.Model_pb2.Model(specificationVersion=4)
     spec.neuralNetwork.SetInParent()
     (tmp_path / "old.mlmodel").write_bytes(spec.SerializeToString())
-    with pytest.raises(Unsupported, match=r"neuralNetwork.*size and description can still be inspected"):
+    with pytest.raises(Unsupported, match=r"neuralNetwork.*can't be judged.*size still is, and gate inspect"):
         gate.mil.load(tmp_path / "old.mlmodel")
 
 
