@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gate.mil import numerics
@@ -34,7 +35,7 @@ class Constants:
         self.decoded: dict[Value, Constant] = {}
         self._digests: dict[Constant, bytes] = {}
         self._exact: set[Constant] = set()  # decoded to values that need no rounding
-        self._tensors: dict[tuple[Constant, bool], Tensor] = {}
+        self._tensors: dict[tuple[Constant, bool, bool], Tensor] = {}
 
     def resolve(self, argument: Argument) -> Argument:
         """Return the constant that a value has been decoded to, else the argument itself."""
@@ -82,33 +83,32 @@ class Constants:
             self._digests[constant] = digest.digest()
         return self._digests[constant]
 
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
-        """Return a constant as a settled tensor."""
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, *, channels_last: bool = False) -> Tensor:
+        """Return a constant as a settled tensor; an image's filters can be laid out channels last."""
         halved = rounding.halves(dtype) and not self._is_exact(constant)
-        key = (constant, halved)
+        key = (constant, halved, channels_last and constant.array.ndim == 4)
         if key not in self._tensors:
-            self._tensors[key] = self._shared(constant, dtype, rounding, halved)
+            self._tensors[key] = self._shared(*key, dtype, rounding)
         return self._tensors[key]
 
-    def _shared(self, constant: Constant, dtype: str, rounding: Rounding, halved: bool) -> Tensor:
-        array = constant.array
-        if array.nbytes < SHARED_BYTES:
-            return self._settled(constant, dtype, rounding)
-        digest = self.digest(constant) + str(halved).encode()
+    def _shared(self, constant: Constant, halved: bool, channels_last: bool, dtype: str, rounding: Rounding) -> Tensor:
+        if constant.array.nbytes < SHARED_BYTES:
+            return self._settled(constant, channels_last, dtype, rounding)
+        digest = self.digest(constant) + f"{halved} {channels_last}".encode()
         tensor = _tensors.get(digest)
         if tensor is None:
-            tensor = _tensors[digest] = self._settled(constant, dtype, rounding)
+            tensor = _tensors[digest] = self._settled(constant, channels_last, dtype, rounding)
         return tensor
 
     def _is_exact(self, constant: Constant) -> bool:
         """Say whether the values are float16 already, since they were stored so."""
         return constant.array.dtype == np.float16 or constant in self._exact
 
-    def _settled(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
+    def _settled(self, constant: Constant, channels_last: bool, dtype: str, rounding: Rounding) -> Tensor:
         tensor = numerics.tensor(constant.array)
-        if self._is_exact(constant):
-            return tensor
-        return numerics.settle(dtype, rounding)(tensor)
+        if not self._is_exact(constant):
+            tensor = numerics.settle(dtype, rounding)(tensor)
+        return tensor.contiguous(memory_format=torch.channels_last) if channels_last else tensor
 
 
 def _decode(op: Op, kernel: Kernel, inputs: dict[str, Constant]) -> tuple[Array, ...]:

@@ -180,7 +180,7 @@ def _computes(op: Op, parameter: str, opset: str) -> bool:
     """Say whether an op computes with this input; strides and axes only steer it."""
     kernel = find(op.type, opset)
     form = kernel.parameters.get(parameter) if kernel else None
-    return not op.type.startswith("constexpr_") and form in (None, "Tensor", "Tensors")
+    return not op.type.startswith("constexpr_") and form in (None, "Tensor", "Filters", "Tensors")
 
 
 def _chain(source: Argument, made: Mapping[Argument, Op]) -> list[Op]:
