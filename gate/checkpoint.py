@@ -43,8 +43,8 @@ def _weights(module: "nn.Module") -> "Iterator[Tensor]":
 
 def _has_few_values(weight: "Tensor") -> bool:
     values = weight.reshape(-1)
-    return _count(values[:GLANCE]) <= MOST_VALUES and 1 < _count(values) <= MOST_VALUES
+    return _distinct(values[:GLANCE]) <= MOST_VALUES and 1 < _distinct(values) <= MOST_VALUES
 
 
-def _count(values: "Tensor") -> int:
-    return len(values.unique())  # type: ignore[no-untyped-call]
+def _distinct(values: "Tensor") -> int:
+    return int(values.unique().numel())  # type: ignore[no-untyped-call]
