@@ -2,6 +2,7 @@
 """The command line: parse, call, exit code. No decisions; heavy modules load inside the command that needs them."""
 
 import os
+import re
 import sys
 import traceback
 from enum import StrEnum
@@ -94,6 +95,15 @@ def check(
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
     shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
     plan: PlanOption = None,
+    hand_over: Annotated[
+        Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
+    ] = None,
+    profile_first: Annotated[
+        bool, typer.Option("--profile-first", help="Leave the runs to that Mac; judge here what needs none.")
+    ] = False,
+    handed: Annotated[
+        Path | None, typer.Option("--from", help="Judge what another machine handed over; no code of the team is run.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Example: gate check --config gate.yml --model tagger --out gate-out
@@ -101,9 +111,9 @@ def check(
     Convert, compress, run and judge the models of a configuration; write report.json, comment.md, report.html and the packages.
     """
     from gate import pipeline
-    from gate.render import terminal
-    from gate.report import exit_code
 
+    if handed is not None:
+        _finish(_answer(handed, out, engine, fail_on), out, fail_on, json)
     options = pipeline.Options(
         config=config,
         out=out,
@@ -117,9 +127,24 @@ def check(
         fail_on=fail_on.value,
         shard=shard,
         matrix=plan,
+        hand_over=hand_over,
+        profile_first=profile_first,
         **_told_by_the_action(),
     )
-    report = pipeline.check(options, progress=_progress)
+    _finish(pipeline.check(options, progress=_progress), out, fail_on, json)
+
+
+def _answer(handed: Path, out: Path, engine: EngineName, fail_on: FailOn) -> Any:
+    from gate.answer import answer
+
+    return answer(handed, out, engine=engine.value, fail_on=fail_on.value, progress=_progress)
+
+
+def _finish(report: Any, out: Path, fail_on: FailOn, json: bool) -> NoReturn:
+    """Show a report that was just written, and end with its exit code."""
+    from gate.render import terminal
+    from gate.report import exit_code
+
     if json:
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:
@@ -288,6 +313,57 @@ def float16(
     raise typer.Exit(int(Exit.FAIL if record.failed else Exit.PASS))
 
 
+@app.command(short_help="Find the smallest candidate that meets every budget.")
+def search(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[str, typer.Option(help="Which model entry; may be left out where there is one.")] = "",
+    size: Annotated[str, typer.Option(help="Seek the best accuracy under this size, such as 2 MB, instead.")] = "",
+    time: Annotated[str, typer.Option(help="How long the search may take; judging comes on top.")] = "5 min",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Only this treatment of a weight, such as int8; repeat for more.")
+    ] = None,
+    tradeoff: Annotated[bool, typer.Option(help="Draw size against loss, 8 to 1 bits and 10 to 90 % zeros.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder for the report, the package and policies/MODEL.yaml.")] = Path(
+        "gate-out"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
+    fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate search --config gate.yml --model tagger --time 10min
+
+    Choose for each weight how it is compressed, on the search part of the data, so that every budget is met at the least size; judge the
+    result once on the confirmation part. Writes a policy file to commit, and a report with the Pareto front and why the rest fell.
+    Ctrl-C and the time limit leave the best so far, judged.
+    """
+    from gate import pipeline
+    from gate.report import exit_code
+    from gate.search import ask
+
+    options = pipeline.Options(
+        config=config,
+        out=out,
+        models=(model,) if model else (),
+        cache=cache,
+        jobs=jobs,
+        fail_on=fail_on.value,
+        search=ask(size, time, tuple(option or ()), tradeoff),
+    )
+    report = pipeline.search_one(options, progress=_progress)
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+    else:
+        from gate.render import terminal
+
+        _show(terminal(report))
+        typer.echo(f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\npackages {out / 'packages'}")
+        for found in report.models:
+            typer.echo(f"policy   {out / 'policies' / found.name}.yaml: commit it, and name its path as `ship:`")
+    stopped = pipeline.was_interrupted(report)
+    raise typer.Exit(int(Exit.STOPPED if stopped else exit_code(report.outcome, fail_on.value)))
+
+
 @app.command(short_help="Write a first gate.yml and the workflow files.")
 def init(
     folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),
@@ -305,14 +381,31 @@ def init(
 
 
 @app.command(short_help="Say what this machine can and cannot do.")
-def doctor(json: JsonOption = False) -> None:
+def doctor(
+    github: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Look at a repository's set-up on GitHub instead.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
     """Example: gate doctor
 
-    Say what this machine can and cannot do.
+    Say what this machine can and cannot do. With --github OWNER/NAME, say what is missing in a repository's set-up: workflows,
+    permissions, required status, labels. The token comes from the environment: GITHUB_TOKEN; it needs to read only.
     """
     from gate.doctor import examine
 
-    _print(examine(), json)
+    if not github:
+        _print(examine(), json)
+        return
+    from gate import onboarding
+    from gate.github import Client
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", github):
+        raise UsageError(f"--github {github}: expected OWNER/NAME")
+    api_url = os.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
+    found = onboarding.examine(Client(os.environ.get("GITHUB_TOKEN", ""), api_url), github)
+    _print(found, json)
+    raise typer.Exit(int(Exit.PASS if found.is_complete else Exit.FAIL))
 
 
 def _told_by_the_action() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from gate.document import Record, parse, read_yaml
+from gate.document import Record, load_yaml, parse, read_yaml
 from gate.errors import ConfigError
 from gate.policy import Target
 from gate.quantity import Decibel, Drop, Duration, Fraction, Growth, Level, Proportion, Size
@@ -38,6 +38,9 @@ class App(Record):
 
     minimum_device: str | None = Field(default=None, description="smallest phone that must run it, such as iphone-12")
     deployment_target: Target = Field(default=Target.IOS17, description="minimum OS; models may override it")
+    increased_memory_limit: bool = Field(
+        default=False, description="the app has the entitlement com.apple.developer.kernel.increased-memory-limit"
+    )
     budgets: AppBudgets = Field(default=AppBudgets(), description="budgets of the app as a whole")
 
 
@@ -345,6 +348,10 @@ class MemoryBudget(Record):
 
     share: Proportion | None = Field(default=None, description="of the minimum device's RAM, such as 50 %")
     limit: Size | None = Field(default=None, description="absolute, such as 400 MB")
+    together: bool = Field(
+        default=False,
+        description="resident at once with the other models that say so; their sum is held to the smallest limit",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -425,7 +432,8 @@ class ModelEntry(Record):
     outputs: tuple[Output, ...] = Field(default=(), description="names and class labels")
     states: tuple[State, ...] = Field(default=(), description="states of a stateful model")
     ship: str | None = Field(
-        default=None, description="policy that ships and decides; float16 by default, as-is for a finished package"
+        default=None,
+        description="policy that ships and decides, or auto: the smallest that a search finds; float16 by default, as-is for a finished package",
     )
     explore: tuple[str, ...] = Field(default=(), description="policies that are shown as rows")
     dataset: str | ImageFolder | None = Field(
@@ -436,7 +444,10 @@ class ModelEntry(Record):
         default=None, description="a named metric with parameters, or path.py"
     )
     budgets: Budgets = Field(default=Budgets(), description="limits")
-    keep_float32: tuple[str, ...] = Field(default=(), description="layer paths that stay in float32")
+    keep_float32: tuple[str, ...] = Field(
+        default=(),
+        description="layer paths that stay in float32; of a finished float32 package its ops, such as /softmax or /log:1",
+    )
     compute_units: tuple[ComputeUnits, ...] = Field(
         default=("ALL",), min_length=1, description="what the app lets Core ML use, the first for the numeric checks"
     )
@@ -465,7 +476,6 @@ class ModelEntry(Record):
         kind, route = self.source.kind, self.convert.route
         if kind in ("coreml", "converter"):
             for key, given in (
-                ("keep_float32", self.keep_float32),
                 ("states", self.states),
                 ("convert.route", route != "auto"),
             ):
@@ -573,6 +583,18 @@ def load(path: Path) -> Config:
     config = parse(Config, read_yaml(path, ConfigError), path.name, ConfigError)
     config._folder = path.resolve().parent
     return config
+
+
+def loads(text: bytes, path: Path) -> Config:
+    """Read a gate.yml that is not on disk as if it lay at `path`."""
+    config = parse(Config, load_yaml(text, path.name, ConfigError), path.name, ConfigError)
+    config._folder = path.resolve().parent
+    return config
+
+
+def label_of(text: bytes) -> str | None:
+    """Read the approving label alone, of a gate.yml that is somewhere else."""
+    return loads(text, Path("gate.yml")).approval.label
 
 
 def load_waivers(path: Path) -> tuple[Waiver, ...]:

@@ -12,24 +12,30 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from gate import calibration, data, metrics, waivers
+from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
-from gate.config import Config, ModelEntry, Waiver
+from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
 from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
+from gate.handover import Writer
 from gate.interface import interface_of
+from gate.patterns import kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
-from gate.report import Data, Result, Role
-from gate.source import Reference, Source, StoredReference, reference_for
+from gate.report import CheckName, Data, Result, Role
+from gate.source import Reference, Source, StoredReference, reference_for, why_unread
+
+SEARCH_SHARE = (
+    0.3  # of the items, where gate.yml keeps none for a search; the more certify, the smaller the drop proven
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Circumstances:
     work: Path  # packages/, logs/ and per_item/ go here
     release: Baseline | None = None
     refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
+    handover: Writer | None = None  # what another machine gets to judge
+    left: tuple[CheckName, ...] = ()  # checks that are left to that machine
 
 
 @dataclass
@@ -58,6 +66,9 @@ class Trial:
     conversion: Conversion = field(default_factory=Conversion)
     bench: Bench = field(default_factory=lambda: Bench((), ""))
     digest: str | None = None
+    searches: bool = False  # is its policy to be found?
+    search_items: Dataset | None = None
+    unread: str | None = None  # why only its size can be judged
 
     @property
     def target(self) -> Target:
@@ -82,6 +93,11 @@ class Trial:
     def _prepare_finished(self) -> None:
         package = self.source.finished.package
         self.conversion = Conversion(finished=package)
+        self.unread = why_unread(package)
+        if self.unread is not None:
+            return
+        told = unmatched(self.entry.keep_float32, names_of(kinds_in(package), {}), ())
+        self.conversion = Conversion(finished=package, findings=tuple(told))
         self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -92,28 +108,30 @@ class Trial:
         reference = reference_for(
             self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
         )
-        samples, origin, kinds = self._samples(example, dataset, reference)
+        drawn = self._samples(example, dataset, reference)
         if reference is None:
             why = "There is no reference: a finished package needs one in gate.yml, such as reference: {onnx: …}."
             return Bench(
-                samples,
-                origin,
+                drawn.samples,
+                drawn.origin,
                 no_reference=why,
                 dataset=dataset,
                 example=example,
-                kinds=kinds,
+                kinds=drawn.kinds,
                 own_metric=self._own_metric(),
             )
+        drawn, answers = answered(drawn, reference.references)
         return Bench(
-            samples,
-            origin,
-            tuple(reference.references(samples)),
+            drawn.samples,
+            drawn.origin,
+            answers,
             reference.kind,
             dataset=dataset,
             example=example,
             references=reference.references,
-            kinds=kinds,
+            kinds=drawn.kinds,
             own_metric=self._own_metric(),
+            steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
 
     def _base_package(self) -> Path | None:
@@ -159,7 +177,14 @@ class Trial:
 
     def _dataset(self) -> Dataset | None:
         found = self._items()
-        return None if found is None else found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+        if found is None:
+            return None
+        parts = data.split(found, self.splits)
+        if self.searches:
+            if not len(parts[Part.SEARCH]):
+                raise UsageError(f"models.{self.entry.name}.dataset: no item is kept for the search; see splits")
+            self.search_items = found.subset(parts[Part.SEARCH])
+        return found.subset(parts[Part.CONFIRM])
 
     def _items(self) -> Dataset | None:
         where = self.entry.dataset
@@ -171,6 +196,14 @@ class Trial:
             return data.from_items(where, items.inputs, items.labels, side)
         return data.load(where, self.around.config.folder, self.entry.inputs)
 
+    @property
+    def splits(self) -> Splits:
+        """The division of the items; a search that none was kept for takes a stated part of them."""
+        given = self.entry.splits
+        if not self.searches or given.search:
+            return given
+        return given.model_copy(update={"search": SEARCH_SHARE, "confirm": 1 - SEARCH_SHARE - given.calibrate})
+
     def judge(self, policy: Policy, role: Role) -> CandidateRecord:
         """Build the candidate of one policy and ask every check about it."""
         record = CandidateRecord(role=role, policy=policy.name, summary=policy.summary, policy_digest=policy.digest)
@@ -179,6 +212,8 @@ class Trial:
         try:
             before = self.before(policy)
             candidate, compressed = self._build(policy, role, before)
+            subject = self.subject(candidate, compressed, before)
+            self._hand_over(subject)
         except (SourceFault, NoAnswer) as error:
             return record.model_copy(update={"results": (feasibility.judge(failed(error)),)})
         package = candidate.package
@@ -187,14 +222,30 @@ class Trial:
             "package_digest": package.digest,
             "files": package.files,
             "interface": interface_of(package.path),
-            "results": self._results(self.subject(candidate, compressed, before)),
+            "results": self._results(subject),
         }
         return record.model_copy(update=update)
 
+    def _hand_over(self, subject: base.Subject) -> None:
+        if self.around.handover is not None:
+            source = f"{self.entry.source.kind} {self.entry.source.location}"
+            self.around.handover.add(subject, source, self.digest)
+
     def _results(self, subject: base.Subject) -> tuple[Result, ...]:
         today = date.today()
-        answers = (result for check in CHECKS for result in base.run(check, subject))
-        return tuple(waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in answers)
+        return tuple(
+            waivers.waive(answer, self.entry.name, self.around.waivers, today) for answer in self._answers(subject)
+        )
+
+    def _answers(self, subject: base.Subject) -> tuple[Result, ...]:
+        if self.unread is not None:
+            return unread.results(subject, self.unread)
+        return tuple(result for check in CHECKS for result in self._ask(check, subject))
+
+    def _ask(self, check: base.Check, subject: base.Subject) -> tuple[Result, ...]:
+        if check.name in self.around.left:
+            return (base.not_run(check.name, "Left to the machine that profiles first.", required=True),)
+        return base.run(check, subject)
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""
@@ -211,16 +262,27 @@ class Trial:
 
     def _finished_in(self, policy: Policy, finished: Path) -> Path:
         """A finished package is cast by coremltools' own pass when a float16 policy asks for it."""
-        if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
+        if self.unread is not None:
+            unread.refuse_policy(policy, self.unread)
             return finished
         kept = (*self.entry.keep_float32, *policy.keep_float32)
+        if policy.precision is not Precision.FLOAT16:
+            return finished
+        if not computes_float32(finished):
+            if kept:
+                raise UsageError(
+                    f"model {self.entry.name!r}: keep_float32: found {finished.name} in float16 already, expected a float32 package "
+                    "to cast; keep the ops when it is converted, or hand over the float32 package"
+                )
+            return finished
         cast = self.scratch / f"float16{'-' + policy.digest[:12] if kept else ''}.mlpackage"
         if not cast.exists():
             cast_float16(finished, cast, kept)
         return cast
 
     def _build(self, policy: Policy, role: Role, before: Path) -> tuple[Candidate, Compressed | None]:
-        out = self.around.work / "packages" / self.entry.name / f"{policy.name}.mlpackage"
+        suffix = before.suffix if self.unread else ".mlpackage"
+        out = self.around.work / "packages" / self.entry.name / f"{policy.name}{suffix}"
         out.parent.mkdir(parents=True, exist_ok=True)
         if not policy.steps:
             shutil.copytree(before, out) if before.is_dir() else shutil.copyfile(before, out)

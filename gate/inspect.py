@@ -16,7 +16,7 @@ from gate.errors import UsageError
 from gate.macs import NO_PRODUCTS, count
 from gate.memory import Estimate, distinct, estimate
 from gate.mil import MilError, Unsupported
-from gate.mil.program import Op, Program, load_program
+from gate.mil.program import Op, Program, load_program, read_message
 from gate.mil.weights import Weight, weights
 from gate.quantity import percent, significant, size
 from gate.report import Finding
@@ -93,6 +93,7 @@ class Inspection(Record):
     functions: tuple[FunctionFacts, ...] = Field(default=(), description="entries of the program")
     weights: tuple[StoredWeight, ...] = Field(default=(), description="the weights, in the order they are read")
     memory: Memory | None = Field(default=None, description="of the function that needs most")
+    described: tuple[str, ...] = Field(default=(), description="of a model that is no ML program: its own description")
     not_said: tuple[str, ...] = Field(default=(), description="what cannot be said, and why")
 
     def text(self) -> str:
@@ -110,10 +111,23 @@ def inspect(package: Path) -> Inspection:
     try:
         program = load_program(package)
     except Unsupported as error:
-        return facts.model_copy(update={"not_said": (f"ops, MACs, weights and memory: {error}",)})
+        why = f"ops, MACs, weights and memory: {error}"
+        return facts.model_copy(update={"described": tuple(_description(package)), "not_said": (why,)})
     except MilError as error:
         raise UsageError(f"{package}: {error}") from None
     return facts.model_copy(update=_program_facts(program))
+
+
+def _description(model: Path) -> Iterator[str]:
+    """Tell format, features and layers of a model whose program is not read."""
+    spec = read_message(model)
+    kind = spec.WhichOneof("Type")
+    yield f"{kind}, specification version {spec.specificationVersion}"
+    for what, features in (("inputs", spec.description.input), ("outputs", spec.description.output)):
+        yield f"{what} " + (", ".join(f"{f.name} ({f.type.WhichOneof('Type')})" for f in features) or "none")
+    layers = Counter(layer.WhichOneof("layer") for layer in getattr(getattr(spec, kind), "layers", ()))
+    if layers:
+        yield "layers " + ", ".join(f"{name} {number}" for name, number in layers.most_common())
 
 
 def _program_facts(program: Program) -> dict[str, object]:
@@ -204,6 +218,7 @@ def _lines(facts: Inspection) -> Iterator[str]:
     yield from _weight_lines(facts.weights)
     if facts.memory is not None:
         yield from _memory_lines(facts.memory)
+    yield from (f"described {text}" for text in facts.described)
     yield from (f"not said  {text}" for text in facts.not_said)
 
 

@@ -33,6 +33,7 @@ from gate.report import (
 
 GOVERNED = ("reference", "dataset", "metric", "budgets", "splits")
 APP = "app"
+APP_KEYS = ("budgets", "minimum_device", "increased_memory_limit")
 RANKS = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASS)  # the worst first, as `verdict` counts them
 SHOWN = 300
 
@@ -87,7 +88,7 @@ def under_base(base: Config, head: Config) -> Config:
     entries = tuple(
         _governed(known[entry.name], entry, base.folder) if entry.name in known else entry for entry in head.models
     )
-    app = head.app.model_copy(update={"budgets": base.app.budgets, "minimum_device": base.app.minimum_device})
+    app = head.app.model_copy(update={key: getattr(base.app, key) for key in APP_KEYS})
     return head.model_copy(update={"app": app, "models": entries, "waivers": _absolute(base.waivers, base.folder)})
 
 
@@ -139,7 +140,7 @@ def _files(entry: ModelEntry) -> dict[str, str]:
 
 
 def _app_changes(base: Config, head: Config, shown: tuple[Any, Any]) -> Iterator[Change]:
-    for key in ("budgets", "minimum_device"):
+    for key in APP_KEYS:
         if getattr(base.app, key) != getattr(head.app, key):
             before, after = (_written(document, "app", key) for document in shown)
             yield Change(APP, key, before, after)
@@ -241,18 +242,20 @@ def notes(
 ) -> Iterator[Finding]:
     """Say which limits change, what either side says, and whose count. `pairs`: subject, under base's limits, under its own."""
     how = f" (approved: {approved_by})" if approved_by else ""
-    severity = Severity.INFO if approved_by else Severity.WARNING
     for change in limits.changes:
         yield Finding(
-            rule="limits.changed", severity=severity, message=f"This pull request changes {change.text}{how}."
+            rule="limits.changed", severity=Severity.WARNING, message=f"This pull request changes {change.text}{how}."
         )
     for entry in limits.removed:
         message = f"This pull request takes {entry.name} out of gate.yml{how}."
-        yield Finding(rule="limits.removed", severity=severity, message=message)
+        yield Finding(rule="limits.removed", severity=Severity.WARNING, message=message)
     for subject, base, own in pairs:
         message = f"{subject}: {base} under the base branch's limits, {own} under its own."
         yield Finding(
-            rule="limits.both", severity=severity, message=message, advice=_advice(base, own, approved_by, label)
+            rule="limits.both",
+            severity=Severity.WARNING,
+            message=message,
+            advice=_advice(base, own, approved_by, label),
         )
 
 

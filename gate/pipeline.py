@@ -16,13 +16,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import limits
+from gate import limits, search
 from gate.app_size import judge_app
 from gate.checks.base import no_answer
 from gate.compress import Workers
-from gate.config import ModelEntry, load_waivers
+from gate.config import ModelEntry, load, load_waivers
 from gate.entry import Circumstances, Trial
-from gate.errors import UsageError
+from gate.errors import NoAnswer, SourceFault, UsageError
+from gate.files import write_text
+from gate.handover import start
+from gate.mil import MilError
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
@@ -35,13 +38,14 @@ from gate.tools import tool_versions
 __all__ = ["Options", "Plan", "check", "make_plan", "tool_versions"]
 
 Progress = Callable[[str], None]
-PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
+LEFT = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # what `--profile-first` leaves to the other machine
+PUBLISHED = ("packages", "policies", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
 
 
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
+    with workspace(options.out) as work, toolchain_log(work), Workers(options.jobs, plan.remaining) as workers:
         around = Circumstances(
             plan.config,
             plan.engine,
@@ -52,18 +56,37 @@ def check(options: Options, progress: Progress = lambda text: None) -> Report:
             work,
             release=plan.release,
             refused=plan.refused,
+            handover=start(options.hand_over) if options.hand_over else None,
+            left=LEFT if options.profile_first else (),
         )
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         own = Verdicts(tuple(model for model, _ in judged), _judge_app(plan, [model for model, _ in judged]))
         standing = _standing(plan, own, around, progress)
         report = _assemble(plan, standing, {sandbox for _, sandbox in judged})
+        if around.handover:
+            base = None if options.approved_by else options.base_config
+            around.handover.seal(plan.config, options.config, report.run, base)
         write_views(report, work)
-        _publish(work, options.out)
+        publish(work, options.out)
     return report
 
 
+def search_one(options: Options, progress: Progress = lambda text: None) -> Report:
+    """Search for one model entry, and judge what was found."""
+    names = [entry.name for entry in load(options.config).models]
+    if not options.models and len(names) > 1:
+        raise UsageError(f"--model: {options.config} has {', '.join(names)}; name one of them")
+    return check(options, progress)
+
+
+def was_interrupted(report: Report) -> bool:
+    """Was a search of it stopped by Ctrl-C?"""
+    results = (result for model in report.models for result in model.shipped.results)
+    return any(finding.rule == search.INTERRUPTED for result in results for finding in result.findings)
+
+
 @contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
+def workspace(out: Path) -> Iterator[Path]:
     """A private folder beside the results; gone when the run ends in any way."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +117,7 @@ def toolchain_log(work: Path) -> Iterator[None]:
         handler.close()
 
 
-def _publish(work: Path, out: Path) -> None:
+def publish(work: Path, out: Path) -> None:
     """Move the results into place; the report last, so that a report on disk always has its packages."""
     for name in PUBLISHED:
         target = out / name
@@ -122,9 +145,9 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
         around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
-        trial = Trial(entry, source, around, scratch)
+        trial = Trial(entry, source, around, scratch, searches=plan.ask(entry) is not None)
         trial.prepare()
-        candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.judged(entry.name))
+        candidates, shipped = _candidates(trial, plan, progress)
         log = _keep_log(source, entry, around.work)
         sandbox = source.sandbox
     model = Model(
@@ -134,7 +157,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         reference=trial.bench.reference_name,
         route=trial.conversion.route,
         deployment_target=plan.config.target(entry),
-        data=trial.data_record(plan.policies[entry.name][0]),
+        data=trial.data_record(shipped),
         log=log,
         seconds=time.monotonic() - started,
         candidates=(*_shipped_elsewhere(plan, entry), *candidates),
@@ -150,8 +173,43 @@ def _shipped_elsewhere(plan: Plan, entry: ModelEntry) -> tuple[CandidateRecord, 
     return (CandidateRecord(role=Role.SHIP, policy=shipped.name, summary=shipped.summary),)
 
 
-def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progress) -> CandidateRecord:
-    role = Role.SHIP if policy is plan.policies[trial.entry.name][0] else Role.EXPLORE
+def _candidates(trial: Trial, plan: Plan, progress: Progress) -> tuple[tuple[CandidateRecord, ...], Policy]:
+    """Judge the policies of this part, the shipped one as gate.yml names it or as it is found; return that too."""
+    start, policies = plan.policies[trial.entry.name][0], plan.judged(trial.entry.name)
+    shipped, told = _search(trial, plan, progress) if start in policies else (start, ())
+    judged = tuple(
+        _with(_judge_candidate(trial, shipped, Role.SHIP, plan, progress), told)
+        if policy is start
+        else _judge_candidate(trial, policy, Role.EXPLORE, plan, progress)
+        for policy in policies
+    )
+    return judged, shipped
+
+
+def _search(trial: Trial, plan: Plan, progress: Progress) -> tuple[Policy, tuple[Result, ...]]:
+    """Return the policy that ships, as gate.yml names it or as it is found; a found one is written for the team to commit."""
+    start, ask = plan.policies[trial.entry.name][0], plan.ask(trial.entry)
+    if ask is None or not trial.conversion.usable:
+        return start, ()
+    where = plan.engine.environment
+    try:
+        found = search.search(trial, start, ask, lambda text: progress(f"{trial.entry.name}: {text}"))
+    except (MilError, NoAnswer, SourceFault) as error:
+        missing = no_answer(CheckName.ACCURACY, f"the search ended without an answer: {error}", where)
+        return start, (missing.model_copy(update={"slice": search.SLICE}),)
+    text = search.write_policy(found.policy, search.file_note(found, f"gate search --model {trial.entry.name}"))
+    write_text(trial.around.work / "policies" / f"{trial.entry.name}.yaml", text)
+    return found.policy, (search.result(found, where),)
+
+
+def _with(record: CandidateRecord, told: tuple[Result, ...]) -> CandidateRecord:
+    """Add to a candidate how it was found, in the order of the checks."""
+    order = list(CheckName)
+    results = sorted((*record.results, *told), key=lambda result: order.index(result.check))
+    return record.model_copy(update={"results": tuple(results)})
+
+
+def _judge_candidate(trial: Trial, policy: Policy, role: Role, plan: Plan, progress: Progress) -> CandidateRecord:
     if plan.is_over:
         return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
@@ -212,12 +270,15 @@ def _under_base(plan: Plan, both: limits.Limits, own: Verdicts, around: Circumst
     config = both.config
     accepted = load_waivers(Path(config.waivers)) if config.waivers else ()
     old = replace(plan, config=config, waivers=accepted, started=time.monotonic())
-    there = replace(around, config=config, waivers=accepted, work=around.work / "under-base")
+    handover = None if plan.options.approved_by else around.handover
+    there = replace(around, config=config, waivers=accepted, work=around.work / "under-base", handover=handover)
     (there.work / "logs").mkdir(parents=True)
     models = []
     for entry, model in zip(old.entries, own.models, strict=True):
         if both.touch(entry.name):
             progress(f"{entry.name}: again, under the base branch's limits")
+            if handover:
+                handover.forget(entry.name)  # what counts is handed over
             model, _ = _judge_entry(old, entry, there, progress)
         models.append(model)
     return Verdicts(tuple(models), _judge_app(old, models))

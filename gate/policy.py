@@ -8,6 +8,7 @@ less than its steps need is refused, and so is a model whose target cannot carry
 import fnmatch
 import hashlib
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -124,7 +125,10 @@ class QuantizeActivations(Record):
         default="min_max", description="how a range follows from all calibration items"
     )
     percentile: float = Field(
-        default=99.99, gt=50, le=100, description="part of the values, in percent, that a range must hold, for percentile"
+        default=99.99,
+        gt=50,
+        le=100,
+        description="part of the values, in percent, that a range must hold, for percentile",
     )
     momentum: float = Field(
         default=0.9, ge=0, lt=1, description="weight of the items before, for moving_average; the first sets the range"
@@ -178,7 +182,9 @@ class Override(Record):
     ops: tuple[str, ...] = Field(default=(), description="MIL op types, such as linear")
     names: tuple[str, ...] = Field(default=(), description="patterns of MIL op or weight names")
     larger_than: int | None = Field(default=None, ge=0, description="only weights with more elements than this")
-    skip: bool = Field(default=False, description="leave these ops alone")
+    skip: bool | tuple[Literal["palettize", "quantize", "prune"], ...] = Field(
+        default=False, description="leave these ops alone: by every step, or by the steps named"
+    )
     activations: bool = Field(default=True, description="false: their inputs keep their precision; weights do not")
     bits: int | None = Field(default=None, description="as in palettize")
     mode: str | None = Field(default=None, description="as in palettize or quantize")
@@ -196,7 +202,8 @@ class Override(Record):
     def _says_something(self) -> Self:
         if not self.model_fields_set & SELECTORS:
             raise ValueError(f"an override names {', '.join(sorted(SELECTORS))}")
-        if self.skip == bool(self.changes or not self.activations):
+        says = bool(self.changes) or not self.activations
+        if (self.skip is True and says) or not (self.skip or says):
             raise ValueError("an override has either skip: true or fields of a step")
         return self
 
@@ -204,6 +211,11 @@ class Override(Record):
     def changes(self) -> dict[str, Any]:
         """The step fields that are different."""
         return {name: getattr(self, name) for name in self.model_fields_set - SELECTORS - {"skip", "activations"}}
+
+    @property
+    def takes_all(self) -> bool:
+        """Does no op escape it?"""
+        return self.names == ("*",) and not (self.ops or self.layers or self.larger_than is not None)
 
     def matches(self, *, op_type: str, name: str, layer: str | None, elements: int) -> bool:
         """Does this exception speak about that op? Every key that is given must match."""
@@ -223,7 +235,7 @@ class Override(Record):
 
         Activations have one setting for the whole program: an op has 8-bit inputs or not.
         """
-        if self.skip:
+        if self.skip is True or (self.skip and type(action).__name__.lower() in self.skip):
             return None
         if isinstance(action, QuantizeActivations):
             return action if self.activations else None
@@ -257,7 +269,10 @@ class Policy(Record):
     overrides: tuple[Override, ...] = Field(
         default=(), max_length=200, description="exceptions; the first that matches an op counts"
     )
-    keep_float32: tuple[str, ...] = Field(default=(), description="layer paths that stay in float32")
+    keep_float32: tuple[str, ...] = Field(
+        default=(),
+        description="layer paths that stay in float32; of a finished float32 package its ops, such as /softmax or /log:1",
+    )
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Self:
@@ -287,12 +302,22 @@ class Policy(Record):
     @property
     def needed_target(self) -> Target:
         """The least target that its steps need; a joint sparse form needs iOS18."""
-        actions = [step.action for step in self.steps]
-        changed = [override.apply(action) for override in self.overrides for action in actions]
-        joint = Target.IOS18 if len(self.weight_steps) > 1 else Target.IOS15
-        return max(
-            [joint, *(action.target() for action in [*actions, *changed] if action)], key=lambda target: target.version
-        )
+        found = [Target.IOS15, *(action.target() for actions in self.combinations() for action in actions)]
+        if self.activations is not None:
+            found.append(self.activations.target())
+        if any(len(actions) > 1 for actions in self.combinations()):
+            found.append(Target.IOS18)
+        return max(found, key=lambda target: target.version)
+
+    def combinations(self) -> Iterator[list[Action]]:
+        """Yield what may happen to a weight: by each override, and by the steps as they are unless an override takes all ops."""
+        every = (step.action for step in self.weight_steps)
+        actions = [action for action in every if not isinstance(action, QuantizeActivations)]
+        for override in self.overrides:
+            yield [changed for action in actions if (changed := override.apply(action)) is not None]
+            if override.takes_all:
+                return
+        yield actions
 
     @property
     def weight_steps(self) -> tuple[Step, ...]:

@@ -129,7 +129,7 @@ def export_checkout(checkout: Path, target: Path) -> tuple[str, ...]:
     Untracked files stay behind: other actions leave credentials in the workspace. So does a link that points out of the
     checkout, since we would follow it with our own rights.
     """
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     _git(checkout, "checkout-index", "--all", "--force", f"--prefix={target.resolve()}/")
     links = [path for path in target.rglob("*") if path.is_symlink()]
     outside = [link for link in links if not link.resolve().is_relative_to(target.resolve())]

@@ -80,6 +80,7 @@ class Description(Record):
     parameters: int = Field(ge=0, description="number of parameters and buffers, tied ones once")
     parameter_bytes: int = Field(ge=0, description="their size as the source stores them")
     nodes: int = Field(ge=0, description="operations of the torch graph; 0 where it could not be counted")
+    compressed: int = Field(default=0, ge=0, description="weights that arrive compressed, as their buffers say")
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the code file, arguments and weights")
 
 

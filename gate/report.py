@@ -330,7 +330,7 @@ class Run(Record):
     config: Text = Field(default="gate.yml", description="configuration file, as given")
     config_digest: Digest = Field(description="digest of the configuration that was applied")
     config_from: Text = Field(
-        default="working tree", description="where the configuration came from: base, head or working tree"
+        default="working tree", description="whose limits were applied: base, head, base and head, or working tree"
     )
     approved_by: Text | None = Field(default=None, description="who accepted this change's limits, and how")
     started: Text = Field(default="", description="UTC time, ISO 8601")

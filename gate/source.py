@@ -25,6 +25,7 @@ from gate.config import Config, ModelEntry
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
 from gate.metrics import is_own, own_parameters
+from gate.mil import MilError, Unsupported, load_program
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
 from gate.report import Finding, Severity
@@ -113,7 +114,7 @@ class Source:
     def finished(self) -> Converted:
         """The package of a converter script or a finished one, as it is."""
         if self.entry.source.kind == "coreml":
-            package = check_package(
+            package = check_model(
                 self.config.folder / self.entry.source.location, f"source.coreml: {self.entry.source.location}"
             )
             return Converted(package, SourceMap(ops={}), Precision.AS_IS)
@@ -377,15 +378,39 @@ def _expect_count(values: list[T], count: int, what: str) -> list[T]:
 
 def check_package(package: Path, where: str) -> Path:
     """Is this a readable package, with every file really there? Raise UsageError or SourceFault that says what is not."""
+    check_files(package, where)
+    if not package.is_dir():
+        raise UsageError(f"{where}: found a file, expected an .mlpackage folder")
+    _model_file(package, where)
+    return package
+
+
+def check_model(model: Path, where: str) -> Path:
+    """Is this a package, or at least a model whose size can be judged: compiled, or an old .mlmodel?"""
+    check_files(model, where)
+    if why_unread(model) is not None:
+        return model
+    return check_package(model, where)
+
+
+def why_unread(model: Path) -> str | None:
+    """Say why only the size of a sound model can be judged; None for an ML program, and for what is damaged."""
+    try:
+        load_program(model)
+    except Unsupported as error:
+        return str(error)
+    except MilError:
+        return None
+    return None
+
+
+def check_files(package: Path, where: str) -> None:
+    """Is every file really there? Raise UsageError that says what is not."""
     if not package.exists():
         raise UsageError(f"{where}: no such file or folder")
     if is_lfs_pointer(package):
         raise UsageError(
             f"{where}: is a Git LFS pointer, not the file itself; fetch it with git lfs pull (or lfs: true)"
-        )
-    if not package.is_dir():
-        raise UsageError(
-            f"{where}: found a file, expected an .mlpackage folder (an old .mlmodel is a neural network, not an ML program)"
         )
     for path in sorted(package.rglob("*")):
         if path.is_symlink():
@@ -394,8 +419,6 @@ def check_package(package: Path, where: str) -> Path:
             raise UsageError(
                 f"{where}: {path.relative_to(package)} is a Git LFS pointer, not the file itself; fetch it with git lfs pull (or lfs: true)"
             )
-    _model_file(package, where)
-    return package
 
 
 def _model_file(package: Path, where: str) -> Path:
@@ -513,6 +536,7 @@ class RouteChoice:
     converted: Converted
     error: float | None
     findings: tuple[Finding, ...]
+    wrong: tuple[Converted, ...] = ()  # of other routes, which convert and do not compute what the source computes
 
 
 def choose_route(
@@ -545,8 +569,9 @@ def choose_route(
                 break
     if not tried:
         raise _no_route(source, findings, toolchain)
-    best = min(tried, key=lambda choice: _rank(choice, limit))
-    return RouteChoice(best.converted, best.error, (*best.findings, *findings))
+    best = min(tried, key=lambda choice: _rank(choice, limit, source.describe()))
+    wrong = tuple(c.converted for c in tried if c is not best and not _is_right(c, limit))
+    return RouteChoice(best.converted, best.error, (*best.findings, *findings), wrong)
 
 
 def _routes(entry: ModelEntry) -> tuple[str, ...]:
@@ -559,10 +584,12 @@ def _is_right(choice: RouteChoice, limit: float) -> bool:
     return choice.error is None or choice.error <= limit
 
 
-def _rank(choice: RouteChoice, limit: float) -> tuple[bool, float]:
-    """The smallest of the right ones, else the nearest."""
+def _rank(choice: RouteChoice, limit: float, description: Description) -> tuple[bool, float]:
+    """The smallest of the right ones, weights and operations both relative to the source's; else the nearest."""
     if _is_right(choice, limit):
-        return False, weight_bytes(choice.converted.package) + operation_count(choice.converted.package)
+        package = choice.converted.package
+        weights = weight_bytes(package) / max(description.parameter_bytes, 1)
+        return False, weights + operation_count(package) / max(description.nodes, 1)
     assert choice.error is not None
     return True, math.inf if math.isnan(choice.error) else choice.error
 
@@ -577,7 +604,7 @@ def _doubts(choice: RouteChoice, limit: float, description: Description) -> Iter
     if not _is_right(choice, limit):
         yield _note(
             "convert.wrong",
-            f"route {route}: converts, but the float32 package is off by {choice.error:.3g} of the output's range",
+            f"route {route}: converts, but the float32 package {_error_words(choice.error)}",
         )
     elif _is_needlessly_large(package, description):
         yield _note(
@@ -585,6 +612,12 @@ def _doubts(choice: RouteChoice, limit: float, description: Description) -> Iter
             f"route {route}: {operation_count(package)} operations and {weight_bytes(package)} bytes of weights, for "
             f"{description.nodes} and {description.parameter_bytes} of the source",
         )
+
+
+def _error_words(error: float | None) -> str:
+    if error is None or not math.isfinite(error):
+        return "answers with another shape, with infinities, or not at all"
+    return f"is off by {error:.3g} of the output's range"
 
 
 def _note(rule: str, message: str) -> Finding:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gate import jail, protocol
+from gate.checkpoint import declared_weights
 from gate.config import AnyOfDim, Input, Output, RangeDim, Source, State
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer
@@ -496,6 +497,7 @@ def describe(worker: Worker) -> dict[str, Any]:
         "parameters": sum(t.numel() for t in tensors),
         "parameter_bytes": sum(t.numel() * t.element_size() for t in tensors),
         "nodes": program.node_count(),
+        "compressed": declared_weights(program.module),
         "digest": _digest(worker.startup, program.module),
     }
 

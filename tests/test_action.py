@@ -128,7 +128,7 @@ def test_a_summary_over_githubs_limit_is_cut_at_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["plain", "```\n<img>\n```", "`````", ""])
 def test_text_from_outside_stays_in_its_fence(text: str) -> None:
-    fence, *inside, last = answer.fenced(text).split("\n")
+    fence, *inside, last = runner.fenced(text).split("\n")
     assert fence == last + "text"
     assert not any(set(line) == {"`"} and len(line) >= len(last) for line in inside)
 
@@ -146,11 +146,13 @@ def test_the_arguments_of_docker_run_are_exactly_these() -> None:
         "--pids-limit=1024", "--memory=7000", "--memory-swap=7000", "--ulimit=core=0",
         "--mount=type=bind,src=/runner/temp/coreml-gate-x/source,dst=/gate/source,readonly",
         "--mount=type=bind,src=/runner/temp/coreml-gate-x/site,dst=/gate/site,readonly",
+        "--mount=type=bind,src=/runner/temp/coreml-gate-x/base,dst=/gate/base,readonly",
         "--mount=type=bind,src=/runner/temp/coreml-gate-x/out,dst=/gate/out",
         "--tmpfs=/tmp:rw,nosuid,nodev,size=8g",
         "--env=PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "--env=HOME=/tmp", "--env=TMPDIR=/tmp",
         "--env=LANG=C.UTF-8", "--env=PYTHONNOUSERSITE=1", "--env=PYTHONSAFEPATH=1", "--env=GATE_SITE=/gate/site",
         "--env=GATE_SANDBOX=container", "--env=GATE_EVENT=pull_request", "--env=GATE_COMMIT=c", "--env=GATE_BASE_COMMIT=b",
+        "--env=GATE_LIMITS=working tree", "--env=GATE_CONFIG_FROM=working tree", "--env=GATE_BASE_CONFIG=", "--env=GATE_APPROVED_BY=",
         image, "check",
     ]  # fmt: skip
     assert cell.end == ("docker", "kill", "coreml-gate-coreml-gate-x")
@@ -371,7 +373,7 @@ def fake() -> Iterator[FakeGitHub]:
 def comments_after(fake: FakeGitHub, mode: inputs.CommentMode, verdict: str, code: Exit) -> list[str]:
     asked = inputs.Inputs(comment=mode)
     client = github.Client(TOKEN, fake.api_url)
-    answer._write_comment(asked, client, "team/app", NUMBER, answer.Answer(verdict, code, verdict, verdict))
+    answer._written(asked, client, "team/app", NUMBER, answer.Answer(verdict, code, verdict, verdict))
     return [comment["body"].splitlines()[1] for comment in fake.comments]
 
 

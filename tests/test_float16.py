@@ -19,7 +19,8 @@ from gate.errors import UsageError
 from gate.float16 import Tier
 from gate.float16.blame import find_culprits
 from gate.float16.causes import Cause, Sight, find_cause, margin, step
-from gate.float16.investigate import Models, origin
+from gate.float16.investigate import origin
+from gate.float16.models import Models
 from gate.float16.record import Float16Record
 from gate.float16.tiers import is_untrained
 from gate.float16.trials import Trials, worst
@@ -27,13 +28,14 @@ from gate.mil.evaluator import load
 from gate.mil.numerics import Precision, Rounding
 from gate.report import Environment, Outcome, Severity
 from tests import deep_network
-from tests.case_source import Case, load_cases, make_config, make_trial
+from tests.case_source import MORE_CASES, Case, load_cases, make_config, make_trial
 from tests.cases_table import PREFIXES, judge_case, judge_float16
 
 ROOT = Path(__file__).parents[1]
 CASES = load_cases(*PREFIXES)
 THIRD = random.Random(7).sample(CASES, len(CASES) // 3)
 REST = [case for case in CASES if case not in THIRD]
+OURS = load_cases("fp16_", folder=MORE_CASES)
 MIL = Environment(engine="mil")
 
 
@@ -59,6 +61,12 @@ def test_a_case_from_the_field_gets_its_verdict_its_culprit_and_its_cure(case, w
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REST, ids=lambda case: case.name)
 def test_so_do_the_others(case, work):
+    check_case(case, work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OURS, ids=lambda case: case.name)
+def test_so_does_what_the_gate_was_not_built_on(case, work):
     check_case(case, work)
 
 
@@ -409,6 +417,39 @@ def test_nan_in_the_example_is_told_and_not_judged(tmp_path, work):
 
     assert result.outcome is Outcome.PASS
     assert "float16.input_nonfinite" in {f.rule for f in result.findings}
+
+
+def test_where_the_conversion_is_wrong_float16_is_judged_against_the_float32_program(work):
+    """On the export route alpha is dropped: that is not float16's fault, and float16 itself loses next to nothing."""
+    case = next(case for case in CASES if case.name == "pit_824_add_alpha_dropped")
+    result = judge_float16(make_trial(case.config, work / "alpha"))
+
+    assert result.outcome is Outcome.PASS
+    assert [f.rule for f in result.findings] == ["float16.fidelity"]
+
+
+def test_a_mask_of_minus_infinity_as_an_input_is_no_finding(tmp_path, work):
+    (tmp_path / "masked.py").write_text(MASKED)
+    source = {"factory": "masked.py:build", "example": "masked.py:example"}
+    result = judge_float16(make_trial(make_config(tmp_path, name="masked", source=source), work / "masked"))
+
+    assert (result.outcome, result.findings) == (Outcome.PASS, ())
+
+
+MASKED = """
+import torch
+
+class Masked(torch.nn.Module):
+    def forward(self, x, mask):
+        return torch.softmax(x + mask, -1)
+
+def build():
+    return Masked().eval()
+
+def example():
+    torch.manual_seed(0)
+    return torch.randn(1, 4, 4), torch.triu(torch.full((1, 4, 4), float("-inf")), 1)
+"""
 
 
 def test_rounding_of_constants_follows_coremltools_cast():

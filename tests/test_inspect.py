@@ -182,6 +182,7 @@ def test_a_compiled_model_says_its_size_and_what_cannot_be_said(tmp_path):
 
 def test_an_old_neural_network_says_its_size_and_what_cannot_be_said(tmp_path):
     spec = ct.proto.Model_pb2.Model(specificationVersion=4)
+    spec.description.input.add(name="x").type.multiArrayType.shape.append(3)
     spec.neuralNetwork.layers.add(name="relu").activation.ReLU.SetInParent()
     path = tmp_path / "old.mlmodel"
     path.write_bytes(spec.SerializeToString())
@@ -189,6 +190,8 @@ def test_an_old_neural_network_says_its_size_and_what_cannot_be_said(tmp_path):
     facts = inspect(path)
 
     assert facts.package_bytes == path.stat().st_size
+    assert facts.described[:2] == ("neuralNetwork, specification version 4", "inputs x (multiArrayType)")
+    assert facts.described[-1] == "layers activation 1"
     assert "neuralNetwork" in facts.not_said[0]
     assert not facts.functions
 

@@ -5,11 +5,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gate.action.answer import run_report
+from gate.action import answer
 from gate.action.decide import run_prepare
 from gate.action.evaluate import run_evaluate
+from gate.action.inputs import Inputs
+from gate.action.posting import report_other_run
 from gate.action.runner import Surroundings, command, say
 from gate.errors import Exit, GateError
+
+
+def run_report(around: Surroundings) -> Exit:
+    """Tell about this run, or, in a workflow_run, about the one that has ended."""
+    run = around.event().workflow_run
+    return report_other_run(Inputs.read(around.environ), around, run) if run else answer.run_report(around)
+
 
 STEPS = {"prepare": run_prepare, "evaluate": run_evaluate, "report": run_report}
 

@@ -2,22 +2,20 @@
 """What is the answer, and where is it told? Comment, summary, annotations, outputs, and only then the exit code."""
 
 import os
-import re
 import stat
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gate import baseline, github, prepare, render
+from gate.action import trust
 from gate.action.handover import Evaluated, Plan
 from gate.action.inputs import CommentMode, Inputs, Mode
-from gate.action.runner import ANNOTATION_CHARACTERS, Surroundings, annotate, command, say
+from gate.action.runner import ANNOTATION_CHARACTERS, Surroundings, annotate, command, fenced, say
 from gate.errors import Exit, UsageError
 from gate.report import Outcome, Report, exit_code
 
 VERDICT_NONE = "none"
-UNTOLD = (
-    "**The newest run of the Core ML gate left no report.** Either no model is concerned any more, or it could not run."
-)
 NOTHING = "**No model is concerned by this change.** The Core ML gate has nothing to judge."
 
 
@@ -35,40 +33,26 @@ class Answer:
 def run_report(around: Surroundings) -> Exit:
     """Tell the answer everywhere, and only then fail."""
     inputs, event = Inputs.read(around.environ), around.event()
-    if event.workflow_run:
-        return _report_other_run(inputs, around, event)
     answer = _answer(inputs, around)
+    if edited := _edited(around):
+        answer = noted(answer, [trust.told(edited)])  # a note: who may push here could do without us
     around.summarize(answer.summary)
     annotate(answer.annotations)
     if event.pull_request and inputs.mode is not Mode.EVALUATE:
-        _comment(inputs, around, event.pull_request.number, answer)
+        write_comment(inputs, around, event.pull_request.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))
     return Exit.PASS if inputs.mode is Mode.REPORT else answer.exit_code
 
 
-def _report_other_run(inputs: Inputs, around: Surroundings, event: github.Event) -> Exit:
-    """Comment on the pull request of another run, from its artifact. Nothing of that run is executed or trusted."""
-    run, client = event.workflow_run, around.client()
-    assert run is not None  # the caller looked
-    pull = github.pull_request_of_run(client, event.repository, run) if run.event == "pull_request" else None
-    if pull is None:
-        say(command("notice", f"Run {run.id} is not the newest of exactly one open pull request; nothing is posted."))
-        around.output(verdict=VERDICT_NONE, exit_code="0", comment_written="false")
-        return Exit.PASS
-    data = github.artifact_member(client, event.repository, run.id, inputs.artifact, "report.json")
-    if data is None:  # as when no model was concerned; an older comment is then brought up to date
-        answer = Answer(VERDICT_NONE, Exit.PASS, UNTOLD, UNTOLD)
-    else:
-        answer = _judged(baseline.parse_report(data, "report.json"), inputs, around.run_url(run.id))
-    around.summarize(answer.summary)
-    _comment(inputs, around, pull.number, answer)
-    around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))
-    return Exit.PASS
+def _edited(around: Surroundings) -> tuple[str, ...]:
+    """The files of the evaluation that this change edits."""
+    file = around.work / "plan.json"
+    return Plan.model_validate_json(file.read_bytes()).edited if file.exists() else ()
 
 
 def _answer(inputs: Inputs, around: Surroundings) -> Answer:
     if inputs.report:
-        return _judged(_read_report(prepare.inside(around.workspace, inputs.report)), inputs, around.run_url())
+        return judged(_read_report(prepare.inside(around.workspace, inputs.report)), inputs, around.run_url())
     ended = around.work / "evaluated.json"
     if ended.exists():
         return _evaluated(Evaluated.model_validate_json(ended.read_bytes()), inputs, around)
@@ -83,14 +67,14 @@ def _evaluated(ended: Evaluated, inputs: Inputs, around: Surroundings) -> Answer
     file = around.work / "out" / "report.json"
     if ended.exit_code in (Exit.USAGE, Exit.CRASH) or not file.exists():
         return _unanswered(_known(ended.exit_code), ended.message, inputs)
-    answer = _judged(_read_report(file), inputs, around.run_url())
+    answer = judged(_read_report(file), inputs, around.run_url())
     if answer.exit_code != ended.exit_code:
         told = f"report.json says {answer.verdict}, but `gate check` ended with exit code {ended.exit_code}"
         return _unanswered(Exit.NO_ANSWER, f"{told}; neither is believed.\n{ended.message}", inputs)
     return answer
 
 
-def _judged(report: Report, inputs: Inputs, run_url: str | None) -> Answer:
+def judged(report: Report, inputs: Inputs, run_url: str | None) -> Answer:
     return Answer(
         verdict=report.outcome,
         exit_code=exit_code(report.outcome, inputs.fail_on),
@@ -107,15 +91,18 @@ def _unanswered(code: Exit, message: str, inputs: Inputs) -> Answer:
     return Answer(Outcome.ERROR, code, text, text, (told,))
 
 
+def noted(answer: Answer, notes: Sequence[str], *, distrust: bool = False) -> Answer:
+    """Put notes before everything else that is said; what is distrusted is no answer, whatever it says."""
+    text = "".join(f"> **⚠ {note}**\n\n" for note in notes)
+    marker, found, rest = (
+        answer.comment.partition("\n") if answer.comment.startswith("<!--") else ("", "", answer.comment)
+    )
+    told = replace(answer, comment=f"{marker}{found}{text}{rest}", summary=text + answer.summary)
+    return replace(told, verdict=Outcome.ERROR, exit_code=Exit.NO_ANSWER) if distrust else told
+
+
 def _known(code: int) -> Exit:
     return Exit(code) if code in (Exit.USAGE, Exit.NO_ANSWER, Exit.CRASH) else Exit.NO_ANSWER
-
-
-def fenced(text: str) -> str:
-    """Put text from outside where Markdown does not read it: a fence longer than any run of back-ticks in it."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
 
 
 def _read_report(path: Path) -> Report:
@@ -134,11 +121,11 @@ def _read(path: Path) -> bytes:
         return stream.read(baseline.MAX_BYTES + 1)
 
 
-def _comment(inputs: Inputs, around: Surroundings, number: int, answer: Answer) -> None:
+def write_comment(inputs: Inputs, around: Surroundings, number: int, answer: Answer) -> None:
     """Write the one comment where it is wanted. A token that may not is told, and is no failure."""
     client, repository = around.client(), around.environ["GITHUB_REPOSITORY"]
     try:
-        written = _write_comment(inputs, client, repository, number, answer)
+        written = _written(inputs, client, repository, number, answer)
     except github.CannotComment as error:
         say(
             command(
@@ -151,7 +138,7 @@ def _comment(inputs: Inputs, around: Surroundings, number: int, answer: Answer) 
         around.output(comment_id=str(written.id), comment_url=written.url)
 
 
-def _write_comment(
+def _written(
     inputs: Inputs, client: github.Client, repository: str, number: int, answer: Answer
 ) -> github.Comment | None:
     match inputs.comment:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from gate.action.handover import Evaluated, Plan, Sandbox
+from gate.action.handover import Evaluated, LimitsOf, Plan, Sandbox
 from gate.action.runner import say
 from gate.errors import Exit
 
@@ -32,6 +32,7 @@ SYSTEM_PATHS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "
 
 def child_environment(plan: Plan, base: Path) -> dict[str, str]:
     """Return everything that the evaluated side may know: no token, no command file, no folder of the runner."""
+    base_config = str(base / "base" / plan.config) if plan.limits is LimitsOf.BOTH else ""
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
         "HOME": "/tmp" if plan.sandbox is not Sandbox.NONE else str(base / "tmp"),
@@ -44,6 +45,10 @@ def child_environment(plan: Plan, base: Path) -> dict[str, str]:
         "GATE_EVENT": plan.event,
         "GATE_COMMIT": plan.commit,
         "GATE_BASE_COMMIT": plan.base_commit,
+        "GATE_LIMITS": plan.limits,
+        "GATE_CONFIG_FROM": plan.config_from,
+        "GATE_BASE_CONFIG": base_config,
+        "GATE_APPROVED_BY": plan.approved_by,
     }
 
 
@@ -80,6 +85,7 @@ def in_container(plan: Plan, work: Path, arguments: list[str], uid: int, gid: in
     mounts = [
         f"--mount=type=bind,src={work / 'source'},dst=/gate/source,readonly",
         f"--mount=type=bind,src={work / 'site'},dst=/gate/site,readonly",
+        f"--mount=type=bind,src={work / 'base'},dst=/gate/base,readonly",
         f"--mount=type=bind,src={work / 'out'},dst=/gate/out",
         "--tmpfs=/tmp:rw,nosuid,nodev,size=8g",
     ]
@@ -95,7 +101,7 @@ def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: It
     shown = [path for path in (*map(Path, SYSTEM_PATHS), *python_paths, ACTION / "gate") if path.exists()]
     shown += [path for name in ("policies", "templates") if (path := ACTION / name).exists()]
     reads = [part for path in shown for part in ("--read", str(path))]
-    reads += [part for name in ("source", "site") for part in ("--read-as", str(work / name), f"/gate/{name}")]
+    reads += [part for name in ("source", "site", "base") for part in ("--read-as", str(work / name), f"/gate/{name}")]
     places = ["--root", str(work / "root"), "--out", str(work / "out"), "--tmp", str(work / "tmp")]
     environment = child_environment(plan, Path("/gate")) | {"PYTHONPATH": str(ACTION)}
     python = [sys.executable, "-P", "-m", "gate", *arguments]

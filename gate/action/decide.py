@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is a model concerned, and what may its evaluation see? The step with the network, which runs nothing of the pull request."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gate import config, github, prepare
+from gate.action import trust
 from gate.action.apart import ACTION, ISOLATE, LOCAL_IMAGE
-from gate.action.handover import Evaluated, Plan, Sandbox
+from gate.action.handover import Evaluated, LimitsOf, Plan, Sandbox
 from gate.action.inputs import Inputs, Mode, Runtime
 from gate.action.runner import Surroundings, command, say
 from gate.errors import Exit, GateError, NoAnswer, UsageError
@@ -39,27 +41,43 @@ def run_prepare(around: Surroundings) -> Exit:
 
 
 def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: Path) -> Plan:
-    plan = _plan(inputs, around, event)
-    write_text(work / "plan.json", plan.model_dump_json())
-    if not plan.concerned:
+    changed = _changed(around, event)
+    concerned = _concerned(inputs, around, changed)
+    if not concerned:
         say("No model is concerned by this change.")
-        return plan
+        return _written(Plan(concerned=(), sandbox=Sandbox.NONE, event=event.name), work)
+    file = prepare.inside(around.workspace, inputs.config)
+    found = trust.standing(around.client(), event, around.workspace, file, changed)
+    edited = _edited(around, event, changed)
+    plan = _written(_plan(inputs, around, event, concerned, found).model_copy(update={"edited": edited}), work)
     _refuse_fork_without_sandbox(event, plan.sandbox)
     _lay_out(inputs, around, work)
+    if plan.limits is LimitsOf.BOTH:
+        trust.lay_out_base(around.client(), event, found, around.workspace, work / "base", inputs.config)
     say(f"Models to judge: {', '.join(plan.concerned)}. Sandbox: {plan.sandbox}.")
     return plan
 
 
-def _plan(inputs: Inputs, around: Surroundings, event: github.Event) -> Plan:
+def _written(plan: Plan, work: Path) -> Plan:
+    write_text(work / "plan.json", plan.model_dump_json())
+    return plan
+
+
+def _plan(
+    inputs: Inputs, around: Surroundings, event: github.Event, concerned: tuple[str, ...], found: trust.Standing
+) -> Plan:
     pull = event.pull_request
     sandbox = _sandbox(inputs.runtime, around.environ)
     return Plan(
-        concerned=_concerned(inputs, around, event),
+        concerned=concerned,
         sandbox=sandbox,
         image=(inputs.image or locked_image()) if sandbox is Sandbox.CONTAINER else "",
         commit=pull.head_sha if pull else around.environ.get("GITHUB_SHA", ""),
         base_commit=(pull.base_sha if pull else event.before) or "",
         event=event.name,
+        limits=found.limits,
+        approved_by=found.approved_by,
+        config=inputs.config,
     )
 
 
@@ -70,24 +88,36 @@ def locked_image() -> str:
     return LOCAL_IMAGE if image == "local" else image
 
 
-def _concerned(inputs: Inputs, around: Surroundings, event: github.Event) -> tuple[str, ...]:
+def _concerned(inputs: Inputs, around: Surroundings, changed: frozenset[str] | None) -> tuple[str, ...]:
     file = prepare.inside(around.workspace, inputs.config)
     asked = config.load(file)
     unknown = set(inputs.models) - {entry.name for entry in asked.models}
     if unknown:
         known = ", ".join(entry.name for entry in asked.models)
         raise UsageError(f"input models: {', '.join(sorted(unknown))}: not in {inputs.config}, which has {known}")
-    touched = prepare.concerned(asked, file, around.workspace, _changed(around, event))
+    touched = prepare.concerned(asked, file, around.workspace, changed)
     return tuple(name for name in touched if not inputs.models or name in inputs.models)
 
 
 def _changed(around: Surroundings, event: github.Event) -> frozenset[str] | None:
-    """Ask which files changed; when GitHub does not say, every model is concerned."""
+    """Ask which files changed; when GitHub does not say, or nobody may ask it, every model is concerned."""
+    if not around.token:
+        return None
     try:
         return github.changed_files(around.client(), event)
     except github.GitHubError as error:
         say(command("notice", f"The changed files are not known, so every model is judged ({error})"))
         return None
+
+
+def _edited(around: Surroundings, event: github.Event, changed: frozenset[str] | None) -> tuple[str, ...]:
+    """Name what this change edits of its own evaluation; the posting workflow finds out again, and acts on it."""
+    if event.pull_request is None or changed is None or not around.workflow:
+        return ()
+    with contextlib.suppress(github.GitHubError):
+        found = trust.altered(around.client(), event.repository, event.pull_request, around.workflow, changed)
+        return found if found is not None else (around.workflow,)
+    return ()
 
 
 def _sandbox(runtime: Runtime, environ: Mapping[str, str], isolate: Path = ISOLATE) -> Sandbox:
@@ -126,6 +156,6 @@ def _lay_out(inputs: Inputs, around: Surroundings, work: Path) -> None:
     prepare.refuse_credentials(around.workspace)
     for link in prepare.export_checkout(around.workspace, work / "source"):
         say(command("warning", f"{link}: a link that leads out of the checkout; the gate does not see it"))
-    for name in ("site", "out", "tmp", "root"):
+    for name in ("site", "out", "tmp", "root", "base"):
         (work / name).mkdir()
     prepare.bring(config.load(work / "source" / inputs.config), work / "site")

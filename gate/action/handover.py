@@ -14,6 +14,15 @@ class Sandbox(StrEnum):
     NONE = "none"
 
 
+class LimitsOf(StrEnum):
+    """Whose limits count."""
+
+    WORKING_TREE = "working tree"  # no pull request: what is there
+    BASE = "base"  # the pull request touches no file that holds limits
+    BOTH = "both"  # it does; base's and its own
+    OWN = "own"  # base has none
+
+
 class Plan(Record):
     """What `prepare` decided, for the two other steps. The folder that holds it is out of reach of the evaluated code."""
 
@@ -23,6 +32,16 @@ class Plan(Record):
     commit: str = Field(default="", description="commit that is judged")
     base_commit: str = Field(default="", description="commit that it is compared with")
     event: str = Field(default="", description="GitHub event")
+    limits: LimitsOf = Field(default=LimitsOf.WORKING_TREE, description="whose limits count")
+    approved_by: str = Field(default="", description="who accepted that the pull request changes limits")
+    edited: tuple[str, ...] = Field(default=(), description="files of the evaluation itself that the change edits")
+    config: str = Field(default="gate.yml", description="the configuration, relative to the repository root")
+
+    @property
+    def config_from(self) -> str:
+        """Where the limits come from, as the report says it."""
+        both = "head" if self.approved_by else "base and head"
+        return {LimitsOf.BOTH: both, LimitsOf.OWN: "head"}.get(self.limits, self.limits.value)
 
 
 class Evaluated(Record):

@@ -2,6 +2,7 @@
 """What does GitHub's runner tell a step, and how is it told something back? Folders, the event, command files and workflow commands."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ class Surroundings:
     @property
     def token(self) -> str:
         return self.environ.get("GATE_TOKEN", "")
+
+    @property
+    def workflow(self) -> str:
+        """The file of the workflow that runs: from `owner/name/.github/workflows/gate.yml@refs/pull/7/merge`."""
+        path = self.environ.get("GITHUB_WORKFLOW_REF", "").partition("@")[0]
+        return path.removeprefix(f"{self.environ.get('GITHUB_REPOSITORY', '')}/") if ".github/" in path else ""
 
     def run_url(self, run: int | None = None) -> str | None:
         """Where the artifacts of a run are, by default of this one."""
@@ -100,3 +107,10 @@ def annotate(annotations: Iterable[render.Annotation]) -> None:
     for level, found in by_level.items():
         for a in found[:ANNOTATIONS_PER_LEVEL]:
             say(command(level, a.message[:ANNOTATION_CHARACTERS], file=a.file, line=a.line, title=a.title))
+
+
+def fenced(text: str) -> str:
+    """Put text from outside where Markdown does not read it: a fence longer than any run of back-ticks in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

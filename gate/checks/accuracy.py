@@ -37,6 +37,7 @@ from gate.evidence import (
 from gate.metrics import Kind, Metric, batched, distances
 from gate.quantity import Change, ChangeKind, percent
 from gate.report import Basis, Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.rules import random_ops
 from gate.stats import Flips
 
 __all__ = ["Evidence", "check_budget", "judge", "measure", "read_per_item", "rejudge", "write_per_item"]
@@ -344,9 +345,10 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     bench, entry = subject.bench, subject.entry
     budget, source = entry.budgets.accuracy, _source_rows(subject)
     dataset = bench.dataset or unlabelled(bench)
-    chosen = _metric_for(entry.metric, budget, dataset)
-    own = bench.own_metric() if bench.own_metric and chosen and metrics.is_own(chosen) else metrics.NO_CODE
-    metric = metrics.load(chosen, _class_names(subject), own.per_item, own.aggregate)
+    metric = load_metric(subject, dataset)
+    if metric.name == "agreement" and (not bench.steady or random_ops(subject.candidate.package.path)):
+        why = "The model draws random numbers, so its answers cannot agree with anyone's."
+        return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     if budget is not None:
         check_budget(metric, budget)
     before, refused = _earlier(subject, dataset, metric)
@@ -356,11 +358,27 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     run = _predictor(subject, subject.candidate.package.path)
     same = _same(subject)
-    evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    try:
+        evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    except UsageError as error:
+        if metric.name != "agreement":
+            raise
+        return (not_run(CheckName.ACCURACY, f"The answers cannot be compared: {error}"[:4_000]),)  # nobody gave labels
     if evidence.n:
         write_per_item(earlier.per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]
-    return (*judge(evidence, budget, subject.engine.environment), *missing)
+    rows = judge(evidence, budget, subject.engine.environment)
+    if entry.metric and metrics.is_own(entry.metric):  # nobody but the pull request's own code says how good an answer is
+        rows = tuple(row.model_copy(update={"basis": Basis.REPORTED}) for row in rows)
+    return (*rows, *missing)
+
+
+def load_metric(subject: Subject, dataset: Dataset) -> Metric:
+    """Return the metric that the entry's answers are held to on these items."""
+    entry, bench = subject.entry, subject.bench
+    chosen = _metric_for(entry.metric, entry.budgets.accuracy, dataset)
+    own = bench.own_metric() if bench.own_metric and chosen and metrics.is_own(chosen) else metrics.NO_CODE
+    return metrics.load(chosen, _class_names(subject), own.per_item, own.aggregate)
 
 
 def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:

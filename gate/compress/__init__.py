@@ -40,6 +40,7 @@ __all__ = [
     "Workers",
     "cast_float16",
     "compress",
+    "encode_weights",
     "raise_target",
 ]
 
@@ -47,7 +48,12 @@ NO_ITEMS = (
     "it needs items to calibrate on: add `calibration: items.npz` to the model entry, or `splits: {calibrate: 10 %}` "
     "to take them from its dataset"
 )
-CHAINS = {("prune", "quantize"), ("prune", "palettize")}  # joint forms that are stored sparsely
+CHAINS = {  # forms that coremltools writes, too; a quantized palette has integers in its tables
+    ("prune", "quantize"),
+    ("prune", "palettize"),
+    ("palettize", "quantize"),
+    ("prune", "palettize", "quantize"),
+}
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,26 @@ def compress(
     )
 
 
+def encode_weights(
+    package: Path,
+    policy: Policy,
+    *,
+    layers: Mapping[str, str],
+    cache: Path,
+    workers: Workers,
+    jobs: int = 1,
+) -> tuple[tuple[Plan, Encoded | None], ...]:
+    """Return what `policy` makes of each weight of `package`, without writing a package; None where it leaves one alone.
+
+    The package must be of an opset that can hold the result (`raise_target`).
+    """
+    _refuse_unknown_chain(policy)
+    plans = plan(_program(package, policy), policy, layers)
+    results = _Store(cache, jobs).results(_tasks(plans), workers)
+    found = (results.get((item.weight.function, item.weight.name)) for item in plans)
+    return tuple((item, result.encoded if result else None) for item, result in zip(plans, found, strict=True))
+
+
 def _observed(package: Path, policy: Policy, scratch: Path, with_settings: Callable[..., Compressed]) -> Path:
     """Return the package that calibration runs: weights as they are, or as the steps before the activations leave them."""
     if policy.steps[0].quantize_activations:
@@ -152,11 +178,28 @@ def _observed(package: Path, policy: Policy, scratch: Path, with_settings: Calla
 
 
 def _refuse_unknown_chain(policy: Policy) -> None:
-    kinds = tuple(step.kind for step in policy.weight_steps)
-    if len(kinds) > 1 and kinds not in CHAINS:
-        known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
+    for actions in policy.combinations():
+        kinds = tuple(type(action).__name__.lower() for action in actions)
+        if len(kinds) > 1 and kinds not in CHAINS:
+            known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
+            raise PolicyError(
+                f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
+            )
+        if kinds[-2:] == ("palettize", "quantize"):
+            _refuse_unquantizable_table(policy.name, *actions[-2:])
+
+
+def _refuse_unquantizable_table(policy: str, palette: Action, table: Action) -> None:
+    """A table has no channels of its own, and one scale at most."""
+    if getattr(table, "granularity", None) != "per_tensor":
         raise PolicyError(
-            f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
+            f"policy {policy}: quantize after palettize stores the table's entries, which have no channels; "
+            f"found granularity {getattr(table, 'granularity', None)}, expected per_tensor"
+        )
+    if getattr(palette, "per_channel_scale", False):
+        raise PolicyError(
+            f"policy {policy}: per_channel_scale and quantize would both scale the table, and it has one scale; "
+            "remove one of them"
         )
 
 

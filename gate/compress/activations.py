@@ -117,8 +117,12 @@ def insert_pairs(package: Path, activations: Activations, out: Path) -> Path:
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
     step = activations.step
-    setting = cto.OpLinearQuantizerConfig(mode=step.mode, dtype=step.dtype)
-    config = cto.OptimizationConfig(global_config=setting, op_name_configs=dict.fromkeys(activations.kept))
+
+    class _Selective(cto.OptimizationConfig):  # type: ignore[misc]  # by output: the names of ops are others in coremltools
+        def _get_op_config(self, op: Any) -> Any:
+            return None if op.outputs[0].name in activations.kept else self.global_config
+
+    config = _Selective(global_config=cto.OpLinearQuantizerConfig(mode=step.mode, dtype=step.dtype))
     stats = {name: {"rmin": ends.low, "rmax": ends.high} for name, ends in _inside_float16(activations.ranges).items()}
     passes = [PASS_REGISTRY[name] for name in PASSES]
     for one in passes[:2]:

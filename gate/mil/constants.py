@@ -7,6 +7,7 @@ by content: two candidates of one model that store the same bytes share the tens
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 from weakref import WeakValueDictionary
@@ -34,7 +35,7 @@ class Constants:
         self.decoded: dict[Value, Constant] = {}
         self._digests: dict[Constant, bytes] = {}
         self._exact: set[Constant] = set()  # decoded to values that need no rounding
-        self._tensors: dict[tuple[Constant, bool], Tensor] = {}
+        self._tensors: dict[tuple[Constant, bool, bool], Tensor] = {}
 
     def resolve(self, argument: Argument) -> Argument:
         """Return the constant that a value has been decoded to, else the argument itself."""
@@ -85,7 +86,7 @@ class Constants:
     def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
         """Return a constant as a settled tensor."""
         halved = rounding.halves(dtype) and not self._is_exact(constant)
-        key = (constant, halved)
+        key = (constant, halved and rounding.as_half, halved)
         if key not in self._tensors:
             self._tensors[key] = self._shared(constant, dtype, rounding, halved)
         return self._tensors[key]
@@ -108,7 +109,33 @@ class Constants:
         tensor = numerics.tensor(constant.array)
         if self._is_exact(constant):
             return tensor
+        if rounding.as_half and rounding.halves(dtype):
+            return numerics.half_constant(tensor)
         return numerics.settle(dtype, rounding)(tensor)
+
+
+class Exchanged(Constants):
+    """The constants of a program, some of them with other values; all others are shared with `base`."""
+
+    def __init__(self, base: Constants, values: Mapping[str, Array]) -> None:
+        super().__init__()
+        self._base = base
+        self._values = values
+        self.decoded = base.decoded
+
+    def fold(self, op: Op, opset: str) -> None:
+        """Decode by the base, which has most likely done so."""
+        self._base.fold(op, opset)
+
+    def digest(self, constant: Constant) -> bytes:
+        """Identify a constant's stored content."""
+        return self._base.digest(constant)
+
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
+        """Return a constant as a settled tensor, from its new values where it has any."""
+        if constant.name in self._values:
+            return numerics.settle(dtype, rounding)(numerics.tensor(self._values[constant.name]))
+        return self._base.tensor(constant, dtype, rounding)
 
 
 def _decode(op: Op, kernel: Kernel, inputs: dict[str, Constant]) -> tuple[Array, ...]:

@@ -19,7 +19,7 @@ from gate.mil import ops as ops  # registers the kernels
 from gate.mil.batch import run_batch
 from gate.mil.blob import Array
 from gate.mil.compiler import Body, Plan, Roundings, Step, compile_function
-from gate.mil.constants import Constants
+from gate.mil.constants import Constants, Exchanged
 from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed
 from gate.mil.features import Feature, read_features
 from gate.mil.numerics import Precision, Rounding, array, tensor
@@ -98,6 +98,7 @@ class Evaluator:
         self.program = program
         self.function = program.function(function)
         self.constants = constants or Constants()
+        self.precision = precision
         try:
             self._prepare(program, precision)
         except DAMAGE as error:
@@ -122,6 +123,10 @@ class Evaluator:
     def at(self, precision: Precise) -> Evaluator:
         """Return the same function under another precision; decoded weights are shared."""
         return Evaluator(self.program, precision, self.function.name, self.constants)
+
+    def with_weights(self, weights: Mapping[str, Array]) -> Evaluator:
+        """Return the same function with other values for some constants, by name; all else is shared."""
+        return Evaluator(self.program, self.precision, self.function.name, Exchanged(self.constants, weights))
 
     def make_state(self) -> ModelState:
         """Return fresh states, all zeros."""

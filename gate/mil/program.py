@@ -180,6 +180,14 @@ def load_program(model: Any) -> Program:
         raise BadPackage(f"the package contradicts itself ({type(error).__name__}: {error})") from error
 
 
+def read_message(model: Any) -> Any:
+    """Read the message of a model of any format that is not compiled, unchecked."""
+    try:
+        return _read(model)[0]
+    except DAMAGE as error:
+        raise BadPackage(f"the package contradicts itself ({type(error).__name__}: {error})") from error
+
+
 def load_stages(model: Any) -> tuple[Any | None, tuple[Program, ...]]:
     """Read a pipeline's description and programs; of any other model no description, and its one program."""
     try:
@@ -218,7 +226,9 @@ def _read(model: Any) -> tuple[Any, Path | None, Path | None]:
 
 def _spec_path(path: Path) -> Path:
     if path.suffix == ".mlmodelc":
-        raise Unsupported(f"{path.name} is compiled; only its size can be judged. Pass the .mlpackage it was made from")
+        raise Unsupported(
+            f"{path.name} is compiled; only its size can be judged. Pass the .mlpackage that it was made from"
+        )
     if path.is_file():
         return path
     if not path.is_dir():
@@ -256,10 +266,12 @@ def _parse(path: Path) -> Any:
 
 def _program(spec: Any, root: Path | None, path: Path | None) -> Program:
     kind = spec.WhichOneof("Type")
+    if kind is None:
+        raise BadPackage("the model is a message without a model")
     if kind != "mlProgram":
         raise Unsupported(
-            f"the model is a {kind or 'message without a model'}, and only ML programs are evaluated; "
-            "its size and description can still be inspected. Convert with convert_to='mlprogram' to run it"
+            f"the model is a {kind}, and only ML programs are evaluated: its numbers, float16, accuracy and memory can't be judged; "
+            "its size still is, and gate inspect still describes it. Convert with convert_to='mlprogram' for the rest"
         )
     reader = _Reader(root)
     functions = {name: reader.function(name, f) for name, f in sorted(spec.mlProgram.functions.items())}

@@ -310,6 +310,8 @@ def footer(report: Report, *, times: bool = True) -> Iterator[str]:
     """Name the circumstances: configuration, time, sandbox, versions, machines."""
     run = report.run
     yield f"{run.config} from {run.config_from}"
+    if run.approved_by:
+        yield f"change of limits approved: {run.approved_by}"
     if run.started and times:
         took = f", {duration(run.seconds)}" if run.seconds else ""
         yield f"{_moment(run.started)}{took}"

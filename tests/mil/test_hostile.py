@@ -10,7 +10,10 @@ from pathlib import Path
 import coremltools as ct
 import coremltools.optimize.coreml as cto
 import pytest
+import torch
 
+import gate.mil.evaluator  # noqa: F401 (registers the kernels)
+from gate.mil.ops.registry import find
 from tests.mil import mutations
 from tests.mil.models import mixed
 
@@ -66,3 +69,26 @@ def test_the_error_says_what_is_wrong(package: Path, kind: str, message: str) ->
     name, outcome = mutations.attempt(package, seed)
     assert name == kind
     assert re.search(message, outcome), outcome
+
+
+HUGE = 2**20
+ABSURD = {
+    "resize_nearest_neighbor": {"target_size_height": HUGE, "target_size_width": HUGE},
+    "upsample_nearest_neighbor": {"scale_factor_height": float(HUGE), "scale_factor_width": float(HUGE)},
+    "resize_bilinear": {"target_size_height": HUGE, "target_size_width": HUGE},
+    "upsample_bilinear": {"scale_factor_height": float(HUGE), "scale_factor_width": float(HUGE)},
+    "resize": {"shape": [HUGE, HUGE], "resized_dims": 2},
+    "affine": {"transform_matrix": torch.zeros(1, 6), "output_height": HUGE, "output_width": HUGE},
+    "crop_resize": {"roi": torch.zeros(1, 1, 4, 1, 1), "target_height": HUGE, "target_width": HUGE},
+    "conv_transpose": {"weight": torch.zeros(1, 1, 2, 2), "strides": [HUGE, HUGE]},
+    "tile": {"reps": [1, 1, HUGE, HUGE]},
+    "pad": {"pad": [HUGE] * 4},
+}
+
+
+@pytest.mark.parametrize("op_type", ABSURD)
+def test_a_size_that_no_model_has_is_refused_before_memory_is_taken(op_type: str) -> None:
+    kernel = find(op_type, "CoreML5")
+    assert kernel is not None
+    with pytest.raises(ValueError, match="elements"):
+        kernel.function(x=torch.zeros(1, 1, 2, 2), **ABSURD[op_type])

@@ -81,6 +81,8 @@ def conv_transpose(
     """Scatter `x (n, c, *spatial)` through `weight (c, out / groups, *kernel)`, then crop to the declared size."""
     rank = x.dim() - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    reach = zip(x.shape[2:], weight.shape[2:], strides, dilations, strict=True)
+    bounded([x.shape[0], weight.shape[1] * groups, *((n - 1) * s + (k - 1) * d + 1 for n, k, s, d in reach)])
     full = SCATTER[rank](x, weight, bias, strides, [0] * rank, [0] * rank, groups, dilations)
     for i in range(rank):
         before, size = _crop(i, x, full, pad_type, pad, output_shape, strides)

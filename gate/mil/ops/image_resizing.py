@@ -13,20 +13,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gate.mil.ops.registry import Ints, kernel
+from gate.mil.ops.registry import Ints, bounded, kernel
 
 IOS17 = "CoreML7"
 
 
 @kernel()
 def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1.0, scale_factor_width: float = 1.0) -> Tensor:
-    rows = _nearest_of_scale(x.shape[-2], scale_factor_height)
-    columns = _nearest_of_scale(x.shape[-1], scale_factor_width)
-    return x.index_select(-2, rows).index_select(-1, columns)
+    """Scale both axes; the factor is recomputed from the whole size that it leads to."""
+    size = _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width)
+    return resize_nearest_neighbor(x, *size)
 
 
 @kernel()
 def resize_nearest_neighbor(x: Tensor, target_size_height: int, target_size_width: int) -> Tensor:
+    _bounded(x, target_size_height, target_size_width)
     rows = _positions("DEFAULT", x.shape[-2], target_size_height).long()
     columns = _positions("DEFAULT", x.shape[-1], target_size_width).long()
     return x.index_select(-2, rows).index_select(-1, columns)
@@ -61,6 +62,7 @@ def resize(
     """Resize the last `resized_dims` axes; a size of 0 keeps the axis as it is."""
     axes = range(-resized_dims, 0)
     sizes = [shape[axis] or x.shape[axis] for axis in axes]
+    bounded([*x.shape[: x.dim() - resized_dims], *sizes])
     if interpolation_mode == "LINEAR" and len(sizes) == 2:
         return _resize_bilinear(x, (sizes[0], sizes[1]), sampling_mode)
     for axis, size in zip(axes, sizes, strict=True):
@@ -91,6 +93,7 @@ def crop_resize(
     pad_value: float = 0.0,
 ) -> Tensor:
     """Crop each box of `roi` (n, 1, 4 or 5, 1, 1) from every image, or from the one that its fifth number names."""
+    bounded([roi.shape[0], *x.shape[:-2], target_height, target_width])
     boxes = roi.reshape(roi.shape[0], -1)
     corners = _corners(x, boxes[:, -4:], normalized_coordinates, spatial_scale, box_coordinate_mode)
     rows, columns = _box_positions(corners, target_height, target_width, sampling_mode)
@@ -114,6 +117,7 @@ def crop_resize_ios17(
     pad_value: float = 0.0,
 ) -> Tensor:
     """Crop box i of `boxes` (n, 4) from image `box_indices[i]`."""
+    bounded([len(boxes), *x.shape[1:-2], target_height, target_width])
     images = torch.arange(len(boxes)) if box_indices is None else box_indices.long()
     corners = _corners(x, boxes, normalized_coordinates, spatial_scale, box_coordinate_mode)
     rows, columns = _box_positions(corners, target_height, target_width, sampling_mode)
@@ -133,6 +137,7 @@ def affine(
     align_corners: bool = True,
 ) -> Tensor:
     """Sample where one matrix (or one for each image) sends the pixels of the output."""
+    _bounded(x, output_height, output_width)
     matrices = transform_matrix.reshape(-1, 2, 3).expand(x.shape[0], 2, 3)
     where = F.affine_grid(matrices, [*x.shape[:2], output_height, output_width], align_corners)
     return resample(x, where, sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners)
@@ -188,9 +193,9 @@ def _between(mode: str, start: Tensor, end: Tensor, count: int) -> Tensor:
     raise ValueError(f"sampling mode {mode!r} is not known")
 
 
-def _nearest_of_scale(size: int, scale: float) -> Tensor:
-    """Return the pixel for each place of a scaled axis; the factor is recomputed from the sizes."""
-    return _positions("DEFAULT", size, _scaled(size, scale)).long()
+def _bounded(x: Tensor, height: int, width: int) -> None:
+    """Refuse a size that no honest model asks for, before positions of it are made."""
+    bounded([*x.shape[:-2], height, width])
 
 
 def _scaled(size: int, scale: float) -> int:
@@ -248,6 +253,7 @@ def _box_positions(corners: Tensor, height: int, width: int, mode: str) -> tuple
 
 def _resize_bilinear(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """Resize the last two axes; torch knows two of the modes."""
+    _bounded(x, *size)
     if mode in ("STRICT_ALIGN_CORNERS", "UNALIGN_CORNERS") and x.is_floating_point():
         images = x.reshape(1, -1, *x.shape[-2:])
         resized = F.interpolate(images, size=size, mode="bilinear", align_corners=mode == "STRICT_ALIGN_CORNERS")

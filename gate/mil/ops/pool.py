@@ -7,6 +7,7 @@ Windows are laid out explicitly: padding may differ before and after, and `ceil_
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,7 @@ from gate.mil.ops.conv import pad_spatial, spatial_padding
 from gate.mil.ops.registry import Ints, kernel
 
 Pool = Callable[..., Tensor]
+Padding = list[tuple[int, int]]  # before and after, for each spatial dimension
 AVERAGE: dict[int, Pool] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 SMALL = 16384  # elements below which the calls cost more than the work
 SLICED = 16  # windows above this are left to torch
@@ -45,8 +47,8 @@ def avg_pool(
         padded = pad_spatial(pad_spatial(x, padding), [(0, e) for e in extra])
         counted = pad_spatial(counted, [(0, e) for e in extra])
     else:
-        both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]
-        padded, counted = pad_spatial(x, both), pad_spatial(counted, both)
+        whole = _whole((padding, extra))
+        padded, counted = pad_spatial(x, whole), pad_spatial(counted, whole)
     return pool(padded, kernel_sizes, strides) / pool(counted, kernel_sizes, strides)
 
 
@@ -61,12 +63,9 @@ def l2_pool(
 ) -> Tensor:
     """Root of the sum of squares of each window."""
     strides = strides or [1] * len(kernel_sizes)
-    padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]
-    count = 1
-    for k in kernel_sizes:
-        count *= k
-    return torch.sqrt(AVERAGE[len(kernel_sizes)](pad_spatial(x * x, both), kernel_sizes, strides) * count)
+    padding = _whole(_layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode))
+    means = AVERAGE[len(kernel_sizes)](pad_spatial(x * x, padding), kernel_sizes, strides)
+    return torch.sqrt(means * math.prod(kernel_sizes))
 
 
 @kernel(exact=True)
@@ -80,9 +79,8 @@ def max_pool(
 ) -> Tensor:
     """Largest of each window; padding is minus infinity."""
     strides = strides or [1] * len(kernel_sizes)
-    padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    both = [(b, a + e) for (b, a), e in zip(padding, extra, strict=True)]
-    x = pad_spatial(x, both, float("-inf"))
+    padding = _whole(_layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode))
+    x = pad_spatial(x, padding, float("-inf"))
     small = x.numel() < SMALL and not torch._C._functorch.is_batchedtensor(x)
     if small or max(kernel_sizes) > SLICED or any(k > n for k, n in zip(kernel_sizes, x.shape[2:], strict=True)):
         return MAXIMUM[len(kernel_sizes)](x, kernel_sizes, strides)
@@ -100,13 +98,18 @@ def _largest(x: Tensor, axis: int, window: int, stride: int) -> Tensor:
 
 def _layout(
     x: Tensor, kernel_sizes: Ints, strides: Ints, pad_type: str, pad: Ints | None, ceil_mode: bool
-) -> tuple[list[tuple[int, int]], Ints]:
+) -> tuple[Padding, Ints]:
     """Return the padding, and the rows that `ceil_mode` adds behind it."""
     sizes = list(x.shape[2:])
     padding = spatial_padding(pad_type, pad, sizes, kernel_sizes, strides, [1] * len(sizes))
     if not ceil_mode or pad_type not in ("valid", "custom"):
         return padding, [0] * len(sizes)
     return padding, [_extra(*row) for row in zip(sizes, padding, kernel_sizes, strides, strict=True)]
+
+
+def _whole(layout: tuple[Padding, Ints]) -> Padding:
+    """Return the padding with the rows that `ceil_mode` adds."""
+    return [(before, after + extra) for (before, after), extra in zip(*layout, strict=True)]
 
 
 def _extra(size: int, padding: tuple[int, int], window: int, stride: int) -> int:
