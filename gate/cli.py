@@ -95,6 +95,15 @@ def check(
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
     shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
     plan: PlanOption = None,
+    hand_over: Annotated[
+        Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
+    ] = None,
+    profile_first: Annotated[
+        bool, typer.Option("--profile-first", help="Leave the runs to that Mac; judge here what needs none.")
+    ] = False,
+    handed: Annotated[
+        Path | None, typer.Option("--from", help="Judge what another machine handed over; no code of the team is run.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Example: gate check --config gate.yml --model tagger --out gate-out
@@ -102,9 +111,9 @@ def check(
     Convert, compress, run and judge the models of a configuration; write report.json, comment.md, report.html and the packages.
     """
     from gate import pipeline
-    from gate.render import terminal
-    from gate.report import exit_code
 
+    if handed is not None:
+        _finish(_answer(handed, out, engine, fail_on), out, fail_on, json)
     options = pipeline.Options(
         config=config,
         out=out,
@@ -118,9 +127,24 @@ def check(
         fail_on=fail_on.value,
         shard=shard,
         matrix=plan,
+        hand_over=hand_over,
+        profile_first=profile_first,
         **_told_by_the_action(),
     )
-    report = pipeline.check(options, progress=_progress)
+    _finish(pipeline.check(options, progress=_progress), out, fail_on, json)
+
+
+def _answer(handed: Path, out: Path, engine: EngineName, fail_on: FailOn) -> Any:
+    from gate.answer import answer
+
+    return answer(handed, out, engine=engine.value, fail_on=fail_on.value, progress=_progress)
+
+
+def _finish(report: Any, out: Path, fail_on: FailOn, json: bool) -> NoReturn:
+    """Show a report that was just written, and end with its exit code."""
+    from gate.render import terminal
+    from gate.report import exit_code
+
     if json:
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:

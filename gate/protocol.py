@@ -42,6 +42,7 @@ class Verb(StrEnum):
     CONVERT = "convert"
     ITEMS = "items"
     METRIC = "metric"
+    AGGREGATE = "aggregate"
     ONNX = "onnx"
 
 
@@ -122,8 +123,8 @@ class ConversionAnswer(Record):
 class MetricAnswer(Record):
     """What the team's metric says."""
 
-    per_item: tuple[float, ...] = Field(description="one value per item")
-    aggregate: float | None = Field(default=None, description="the team's own summary, where it has one")
+    per_item: tuple[float | tuple[float, ...], ...] = Field(description="one value per item, or several of them")
+    aggregates: bool = Field(default=False, description="the file also has aggregate(items), which makes the figure")
     higher_is_better: bool | None = Field(default=None, description="direction that the metric file declares")
     unit: str | None = Field(default=None, max_length=40, description="unit that the metric file declares")
 

@@ -56,6 +56,7 @@ class Trials:
         half: Rounding = Rounding(Precision.DECLARED, as_half=True),  # noqa: B008
         ranges: Mapping[str, float] | None = None,
     ) -> None:
+        self._evaluator, self._half = evaluator, half
         self.exact_plan = evaluator.at(Rounding(Precision.FLOAT32)).plan
         self.half_plan = evaluator.at(half).plan
         self.function = evaluator.function
@@ -67,6 +68,10 @@ class Trials:
         self._half_steps = _kept(self.half_plan)
         self.costs = [0.0] * len(self._exact_steps)
         self.values = self._run_exactly()
+
+    def on(self, sample: Mapping[str, Any], ranges: Mapping[str, float] | None = None) -> "Trials":
+        """The same program on another sample; places mean the same there."""
+        return Trials(self._evaluator, sample, self._half, ranges)
 
     @property
     def evaluation_s(self) -> float:

@@ -35,7 +35,7 @@ class Constants:
         self.decoded: dict[Value, Constant] = {}
         self._digests: dict[Constant, bytes] = {}
         self._exact: set[Constant] = set()  # decoded to values that need no rounding
-        self._tensors: dict[tuple[Constant, bool], Tensor] = {}
+        self._tensors: dict[tuple[Constant, bool, bool], Tensor] = {}
 
     def resolve(self, argument: Argument) -> Argument:
         """Return the constant that a value has been decoded to, else the argument itself."""
@@ -86,7 +86,7 @@ class Constants:
     def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
         """Return a constant as a settled tensor."""
         halved = rounding.halves(dtype) and not self._is_exact(constant)
-        key = (constant, halved)
+        key = (constant, halved and rounding.as_half, halved)
         if key not in self._tensors:
             self._tensors[key] = self._shared(constant, dtype, rounding, halved)
         return self._tensors[key]
@@ -109,6 +109,8 @@ class Constants:
         tensor = numerics.tensor(constant.array)
         if self._is_exact(constant):
             return tensor
+        if rounding.as_half and rounding.halves(dtype):
+            return numerics.half_constant(tensor)
         return numerics.settle(dtype, rounding)(tensor)
 
 
