@@ -45,7 +45,7 @@ LAYERS = (
     {"groups", "wording"},
     {"comparison", "earlier"},
     {"source", "baseline", "evidence"},
-    {"bench", "timing"},
+    {"bench", "timing", "remote"},
     {"engine", "sandbox", "worker"},
     {"convert", "jail", "data", "metrics", "difference"},
     {"stats", "boxes", "checkpoint"},
