@@ -33,7 +33,7 @@ class Verdict:
     """One assignment on the search items."""
 
     assignment: Mapping[str, str]
-    bytes: int  # about
+    bytes: int  # of the package
     accepted: bool
     drop: float  # seen; in points, or in the metric's own unit
     items: int
@@ -140,7 +140,7 @@ def verify(ground: Ground, goal: Goal, assignment: Mapping[str, str], purpose: s
         count = min(2 * count, total)
     return Verdict(
         assignment,
-        ground.bytes(assignment),
+        ground.exact_bytes(assignment),
         fault is None,
         _drop(evidence),
         count,
