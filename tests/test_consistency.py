@@ -25,7 +25,7 @@ LAYERS = (
     {"scaffold", "remedy", "answer"},
     {"pipeline"},
     {"plan"},
-    {"merge", "approval", "onboarding"},
+    {"merge", "approval", "onboarding", "history", "contents"},
     {"prepare", "github", "render", "doctor", "shard"},
     {"search"},
     {"entry"},
@@ -56,7 +56,10 @@ LAYERS = (
     {"errors", "files", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge", "history", "contents", "carry")
+LIGHT = (
+    *("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge"),
+    *("history", "contents", "carry", "handed"),
+)
 
 
 def unit(path: Path) -> str:
