@@ -418,8 +418,9 @@ def _told_by_the_action() -> dict[str, Any]:
     told: dict[str, Any] = {
         name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
     }
-    site, base = os.environ.get("GATE_SITE"), os.environ.get("GATE_BASE_CONFIG")
-    told |= {"site": Path(site) if site else None, "base_config": Path(base) if base else None}
+    for name in ("site", "base_config", "exchange"):
+        path = os.environ.get(f"GATE_{name.upper()}")
+        told |= {name: Path(path) if path else None}
     told |= {"contents": _contents(os.environ.get("GATE_CONTENTS"))}
     told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
     told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}

@@ -12,11 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
@@ -29,6 +27,7 @@ from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
 from gate.handover import Writer
 from gate.interface import interface_of
+from gate.patterns import kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import CheckName, Data, Result, Role
@@ -97,6 +96,8 @@ class Trial:
         self.unread = why_unread(package)
         if self.unread is not None:
             return
+        told = unmatched(self.entry.keep_float32, names_of(kinds_in(package), {}), ())
+        self.conversion = Conversion(finished=package, findings=tuple(told))
         self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -107,28 +108,30 @@ class Trial:
         reference = reference_for(
             self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
         )
-        samples, origin, kinds = self._samples(example, dataset, reference)
+        drawn = self._samples(example, dataset, reference)
         if reference is None:
             why = "There is no reference: a finished package needs one in gate.yml, such as reference: {onnx: …}."
             return Bench(
-                samples,
-                origin,
+                drawn.samples,
+                drawn.origin,
                 no_reference=why,
                 dataset=dataset,
                 example=example,
-                kinds=kinds,
+                kinds=drawn.kinds,
                 own_metric=self._own_metric(),
             )
+        drawn, answers = answered(drawn, reference.references)
         return Bench(
-            samples,
-            origin,
-            tuple(reference.references(samples)),
+            drawn.samples,
+            drawn.origin,
+            answers,
             reference.kind,
             dataset=dataset,
             example=example,
             references=reference.references,
-            kinds=kinds,
+            kinds=drawn.kinds,
             own_metric=self._own_metric(),
+            steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
 
     def _base_package(self) -> Path | None:
@@ -141,19 +144,25 @@ class Trial:
         inside = package.is_relative_to(baseline.folder.resolve())
         return package if inside and package.is_dir() else None
 
-    def _own_metric(self) -> Callable[[Mapping[str, Array], Any], Array] | None:
-        """The team's metric, run by the worker on a batch of outputs."""
+    def _own_metric(self) -> Callable[[], metrics.OwnCode] | None:
+        """The team's metric, run by the worker; its file is looked at when it is first needed."""
         choice = self.entry.metric
         if choice is None or not metrics.is_own(choice):
             return None
 
         def per_item(outputs: Mapping[str, Array], labels: Any) -> Array:
             rows = [{name: values[i] for name, values in outputs.items()} for i in range(len(labels))]
-            answer = self.source.metric(rows, list(labels))
-            metrics.check_direction(choice, answer.higher_is_better)
-            return np.array(answer.per_item)
+            return metrics.own_rows(choice, self.source.metric(rows, list(labels)).per_item)
 
-        return per_item
+        def code() -> metrics.OwnCode:
+            facts = self.source.metric((), ())
+            metrics.check_direction(choice, facts.higher_is_better)
+            return metrics.OwnCode(per_item, self._aggregate if facts.aggregates else None)
+
+        return code
+
+    def _aggregate(self, rows: Array, weights: Array) -> Array:
+        return self.source.aggregate(rows.tolist(), weights)
 
     def _samples(self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None) -> Drawn:
         """Stored outputs answer to the items of the data set in their order, and to nothing else."""
@@ -256,9 +265,16 @@ class Trial:
         if self.unread is not None:
             unread.refuse_policy(policy, self.unread)
             return finished
-        if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
-            return finished
         kept = (*self.entry.keep_float32, *policy.keep_float32)
+        if policy.precision is not Precision.FLOAT16:
+            return finished
+        if not computes_float32(finished):
+            if kept:
+                raise UsageError(
+                    f"model {self.entry.name!r}: keep_float32: found {finished.name} in float16 already, expected a float32 package "
+                    "to cast; keep the ops when it is converted, or hand over the float32 package"
+                )
+            return finished
         cast = self.scratch / f"float16{'-' + policy.digest[:12] if kept else ''}.mlpackage"
         if not cast.exists():
             cast_float16(finished, cast, kept)

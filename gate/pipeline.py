@@ -143,6 +143,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         time_limit=plan.remaining(),
         memory_limit=plan.config.limits.memory,
         in_container=container,
+        exchange=plan.options.exchange,
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")

@@ -188,7 +188,7 @@ def _lay_out(inputs: Inputs, around: Surroundings, work: Path) -> None:
     prepare.refuse_credentials(around.workspace)
     for link in prepare.export_checkout(around.workspace, work / "source"):
         say(command("warning", f"{link}: a link that leads out of the checkout; the gate does not see it"))
-    for name in ("site", "out", "tmp", "root", "base"):
+    for name in ("site", "out", "tmp", "root", "base", "exchange"):
         (work / name).mkdir()
     if inputs.mode is not Mode.MERGE:  # which runs nothing of theirs
         prepare.bring(config.load(work / "source" / inputs.config), work / "site")

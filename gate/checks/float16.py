@@ -16,7 +16,7 @@ import numpy as np
 
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.fidelity import describe, finding, measurements, random_ops
+from gate.checks.fidelity import describe, finding, measurements
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.float16 import Tier
@@ -24,6 +24,7 @@ from gate.mil import MilError
 from gate.policy import Precision
 from gate.quantity import percent
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Series, Severity, Unit
+from gate.rules import random_ops
 
 if TYPE_CHECKING:
     from gate.float16.investigate import Investigation, Suspect
@@ -48,6 +49,7 @@ class Facts:
     investigation: "Investigation | None" = None
     no_blame: str | None = None  # why no op is named
     notes: tuple[Finding, ...] = ()
+    worst: tuple[Outputs, Mapping[str, float]] | None = None  # the sample that is damaged most, and its ranges
 
 
 def judge(
@@ -231,6 +233,13 @@ class Seen:
         """Compare answers with the reference's."""
         return compare(self.reference, found, self.ranges)
 
+    def worst(self, found: Sequence[Outputs]) -> tuple[Outputs, Mapping[str, float]]:
+        """The sample on which answers are furthest off, and its ranges."""
+        from gate.float16.investigate import worst_sample
+
+        index = worst_sample(self.reference, found, self.ranges)
+        return self.samples[index], self.ranges[index]
+
 
 def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     """Run the float16 package, find out how far it is off, and (unless told not to) who is to blame where it is too far.
@@ -257,7 +266,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         if tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
             return facts
     if not blame:
-        return facts
+        return replace(facts, worst=seen.worst(found))
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
@@ -315,7 +324,8 @@ def _reference(subject: Subject, models: "Models") -> tuple[tuple[Outputs, ...],
     """
     bench = subject.bench
     own = bench.answers(subject.engine, models.float32 or models.float16, "float32")
-    if subject.conversion.float32 is None or bench.reference is None or random_ops(models.float16):
+    incomparable = not bench.steady or random_ops(models.float16)
+    if subject.conversion.float32 is None or bench.reference is None or incomparable:
         return own, ()
     limit = subject.entry.budgets.fidelity.error
     apart = compare(bench.reference, own, bench.ranges(bench.reference))
