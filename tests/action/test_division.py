@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gate import config, contents, shard
 from gate.action import divide
 from gate.action.answer import run_report
@@ -200,7 +201,9 @@ def test_a_pull_request_that_touches_no_model_ends_at_once_without_a_comment(tmp
 def baseline(server: FakeGitHub, workspace: Path) -> Report:
     """The push run of the merge base, with a report of what the workspace holds now."""
     digests = contents.digests(config.load(workspace / "gate.yml"), workspace / "gate.yml", workspace)
-    report = judged(workspace, {"a": ("float16", "int8"), "b": ("float16",)}, commit=BASE, started="2026-11-20T10:00:00")
+    report = judged(
+        workspace, {"a": ("float16", "int8"), "b": ("float16",)}, commit=BASE, started="2026-11-20T10:00:00"
+    )
     models = tuple(m.model_copy(update={"content_digest": digests[m.name]}) for m in report.models)
     report = report.model_copy(update={"models": models})
     repository = component("minimal-repository", full_name=server.repository)
