@@ -444,7 +444,10 @@ class ModelEntry(Record):
         default=None, description="a named metric with parameters, or path.py"
     )
     budgets: Budgets = Field(default=Budgets(), description="limits")
-    keep_float32: tuple[str, ...] = Field(default=(), description="layer paths that stay in float32")
+    keep_float32: tuple[str, ...] = Field(
+        default=(),
+        description="layer paths that stay in float32; of a finished float32 package its ops, such as /softmax or /log:1",
+    )
     compute_units: tuple[ComputeUnits, ...] = Field(
         default=("ALL",), min_length=1, description="what the app lets Core ML use, the first for the numeric checks"
     )
@@ -473,7 +476,6 @@ class ModelEntry(Record):
         kind, route = self.source.kind, self.convert.route
         if kind in ("coreml", "converter"):
             for key, given in (
-                ("keep_float32", self.keep_float32),
                 ("states", self.states),
                 ("convert.route", route != "auto"),
             ):

@@ -46,8 +46,13 @@ class Options:
     self_declared: bool = False  # a pull request whose base branch has no gate.yml
     approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    carry: tuple[str, ...] = ()  # entries whose last result stands: nothing of them changed
+    contents: Mapping[str, str] = field(default_factory=dict)  # entry -> digest of what it rests on
     shard: str | None = None  # K/N: judge this part only
     matrix: Path | None = None  # what `gate plan` printed; dealt anew where there is none
+    exchange: Path | None = None  # shared with a container of its own for the model's code
+    hand_over: Path | None = None  # write there what another machine needs to judge the same packages
+    profile_first: bool = False  # leave what needs a run to that machine
     site: Path | None = None  # wheels that the prepare step installed, for the team's code only
     search: Ask | None = None  # look for the smallest candidate of the entries, and judge that alone
 
@@ -101,6 +106,8 @@ class Plan:
 
 def make_plan(options: Options) -> Plan:
     """Read everything that can be wrong before any work is done."""
+    if options.profile_first and options.hand_over is None:
+        raise UsageError("--profile-first: leaves the runs to another machine; say with --hand-over what that one gets")
     config = load(options.config)
     refuse_impossible(config)
     entries = _selected(config, options.models)
@@ -160,11 +167,25 @@ def _policies(entry: ModelEntry, config: Config, wanted: tuple[str, ...]) -> tup
             raise UsageError(
                 f"model {entry.name!r}: policy as-is is for a finished package; this source is a {entry.source.kind}"
             )
-        if one.keep_float32 and entry.source.kind in ("coreml", "converter"):
-            raise UsageError(
-                f"model {entry.name!r}: policy {one.name} keeps layers in float32, but a {entry.source.kind} source has no layer names"
-            )
+    _refuse_what_keeps_nothing(entry, found)
     return found
+
+
+def _refuse_what_keeps_nothing(entry: ModelEntry, policies: tuple[Policy, ...]) -> None:
+    """`keep_float32` leaves ops out of the cast to float16: of a finished package, only where a float16 policy casts it."""
+    if entry.source.kind not in ("coreml", "converter"):
+        return
+    why = f"a {entry.source.kind} source is converted already, and only a float16 policy casts it"
+    for one in policies:
+        if one.keep_float32 and one.precision is not Precision.FLOAT16:
+            raise UsageError(
+                f"model {entry.name!r}: policy {one.name}: keep_float32 keeps nothing ({why}); remove it, or set precision: float16"
+            )
+    if entry.keep_float32 and not any(one.precision is Precision.FLOAT16 for one in policies):
+        raise UsageError(
+            f"models.{entry.name}.keep_float32: it keeps nothing under {', '.join(one.name for one in policies)} ({why}); "
+            "remove it, or ship or explore float16"
+        )
 
 
 def _refuse_unknown_filter(wanted: tuple[str, ...], policies: dict[str, tuple[Policy, ...]]) -> None:

@@ -269,7 +269,10 @@ class Policy(Record):
     overrides: tuple[Override, ...] = Field(
         default=(), max_length=200, description="exceptions; the first that matches an op counts"
     )
-    keep_float32: tuple[str, ...] = Field(default=(), description="layer paths that stay in float32")
+    keep_float32: tuple[str, ...] = Field(
+        default=(),
+        description="layer paths that stay in float32; of a finished float32 package its ops, such as /softmax or /log:1",
+    )
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Self:

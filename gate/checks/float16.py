@@ -27,7 +27,8 @@ from gate.report import CheckName, Environment, Finding, Outcome, Result, Series
 from gate.rules import random_ops
 
 if TYPE_CHECKING:
-    from gate.float16.investigate import Investigation, Models, Suspect
+    from gate.float16.investigate import Investigation, Suspect
+    from gate.float16.models import Models
 
 FAIL_ERROR = 0.02  # of the output's range; calibrated on devices and 80 cases (docs/checks.md)
 WARN_ERROR = 0.005
@@ -48,6 +49,7 @@ class Facts:
     investigation: "Investigation | None" = None
     no_blame: str | None = None  # why no op is named
     notes: tuple[Finding, ...] = ()
+    worst: tuple[Outputs, Mapping[str, float]] | None = None  # the sample that is damaged most, and its ranges
 
 
 def judge(
@@ -231,6 +233,13 @@ class Seen:
         """Compare answers with the reference's."""
         return compare(self.reference, found, self.ranges)
 
+    def worst(self, found: Sequence[Outputs]) -> tuple[Outputs, Mapping[str, float]]:
+        """The sample on which answers are furthest off, and its ranges."""
+        from gate.float16.investigate import worst_sample
+
+        index = worst_sample(self.reference, found, self.ranges)
+        return self.samples[index], self.ranges[index]
+
 
 def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     """Run the float16 package, find out how far it is off, and (unless told not to) who is to blame where it is too far.
@@ -257,7 +266,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         if tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
             return facts
     if not blame:
-        return facts
+        return replace(facts, worst=seen.worst(found))
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
@@ -365,7 +374,7 @@ def _has_nan(value: Any) -> bool:
 
 def find_models(subject: Subject) -> "Models":
     """The float16 package before compression, and the float32 program that it came from."""
-    from gate.float16.investigate import Models
+    from gate.float16.models import Models
 
     conversion = subject.conversion
     float16 = subject.before or conversion.float16 or conversion.finished or subject.candidate.package.path
@@ -399,7 +408,8 @@ def trial_limit(subject: Subject) -> float:
 def _answer(subject: Subject) -> tuple[Result, ...]:
     if why := not_judged(subject):
         return (why,)
-    return (judge_facts(measure(subject, find_models(subject)), subject.entry.budgets.float16),)
+    ours = subject.engine.environment.engine == "mil"  # only our evaluator can round one op and not another
+    return (judge_facts(measure(subject, find_models(subject), blame=ours), subject.entry.budgets.float16),)
 
 
 CHECK = Check(CheckName.FLOAT16, "Does half precision hurt?", _answer)

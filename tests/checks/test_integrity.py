@@ -17,6 +17,7 @@ from gate.policy import Policy, Target, load
 from gate.report import Outcome, Severity
 from tests.compress.packages import Recurrent, convert, head, net, plain_coremltools, policy
 
+TABLE = {"quantize": {"dtype": "int8", "granularity": "per_tensor"}}
 PRUNE = {"prune": {"sparsity": "50 %"}}
 SCALED = {"palettize": {"bits": 4, "granularity": "per_grouped_channel", "group_size": 16, "per_channel_scale": True}}
 
@@ -65,6 +66,8 @@ def test_what_a_shipped_policy_makes_holds(name, apply, before):
         [{"quantize": {"dtype": "uint4", "mode": "linear"}}],
         [{"quantize": {"dtype": "int4", "granularity": "per_block", "block_size": 8}}],
         [{"prune": {"sparsity": "50 %", "n_m": [2, 4]}}],
+        [{"palettize": {"bits": 4}}, TABLE],
+        [{"prune": {"sparsity": "50 %"}}, {"palettize": {"bits": 4}}, TABLE],
         [{"prune": {"sparsity": "10 %"}}, {"quantize": {"dtype": "uint8", "mode": "linear"}}],
     ],
     ids=str,
