@@ -64,11 +64,16 @@ def package(name: str, folder: Path) -> Path:
     return convert(model.build(), tuple(example.shape), "iOS17", folder / f"{name}.mlpackage")
 
 
-def accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
-    """Return the part of the items whose largest output is their label."""
+def answers(path: Path, images: np.ndarray) -> np.ndarray:
+    """Return the outputs, a row for each image."""
     from gate import mil
 
     rows = mil.load(path).predict([{"x": image[None]} for image in images])
+    return np.stack([next(iter(row.values())).reshape(-1) for row in rows])
+
+
+def accuracy(rows: np.ndarray, labels: np.ndarray) -> float:
+    """Return the part of the items whose largest output is their label."""
     return float(
         np.mean([int(np.argmax(next(iter(row.values())))) == label for row, label in zip(rows, labels, strict=True)])
     )
