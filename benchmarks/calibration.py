@@ -3,8 +3,8 @@
 
 Both examples, converted to float16 and then to `w8a8` with the range of each observer: on all calibration items (`all`), and on
 one item, as `coremltools.optimize.coreml.linear_quantize_activations` keeps the last sample's range. Which item is last is chance,
-so that each of eight items is once the last, and once a
-blank image, which is a legal input. Items that calibrate are never judged.
+so that each of eight items is once the last, and once a blank image, which is a legal
+input. Items that calibrate are never judged.
 
     python benchmarks/calibration.py [--examples digits mnist]
 """
