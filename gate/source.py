@@ -28,6 +28,7 @@ from gate.metrics import is_own, own_parameters
 from gate.mil import MilError, Unsupported, load_program
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
+from gate.remote import Distant
 from gate.report import Finding, Severity
 from gate.sandbox import Child, Kind, Limits, hidden_paths, kind_here, neutralise
 
@@ -94,8 +95,9 @@ class Source:
     kind: Kind
     pythonpath: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    exchange: Path | None = None  # shared with the container in which the worker lives, where it has one of its own
     unsupported: list[Finding] = field(default_factory=list)
-    _child: Child | None = None
+    _child: Child | Distant | None = None
     _private: Path | None = None
     _requests: int = 0
     _packages: int = 0
@@ -264,18 +266,23 @@ class Source:
         assert self._private is not None
         return self._private / name
 
-    def _started(self) -> Child:
+    def _started(self) -> Child | Distant:
         if self._child is None:
-            self._private = Path(tempfile.mkdtemp(prefix="gate-")).resolve()
+            self._private = Path(tempfile.mkdtemp(prefix="gate-", dir=self.exchange)).resolve()
             for name in ("requests", "answers"):
                 self._folder(name).mkdir()
             startup = self._folder("requests") / "startup.json"
             startup.write_text(_startup(self.entry, self.config, self.pythonpath, self._private).model_dump_json())
-            self._child = Child(
-                startup, self._folder("answers"), self.config.folder, self.log, self.limits, self.kind, self.hidden
-            )
+            self._child = self._worker(startup)
             self._child.begin()
         return self._child
+
+    def _worker(self, startup: Path) -> Child | Distant:
+        """A process here, or one in the container beside ours."""
+        where = (startup, self._folder("answers"), self.config.folder, self.log, self.limits)
+        if self.exchange is not None:
+            return Distant(self.exchange, *where, self.hidden)
+        return Child(*where, self.kind, self.hidden)
 
     def _retire_dead(self) -> None:
         """A worker that crashed is replaced at the next request, with the time that is left: another route may succeed."""
@@ -318,6 +325,7 @@ def open_source(
     extra_pythonpath: Sequence[Path] = (),
     hidden: Sequence[Path] = (),
     in_container: bool = False,
+    exchange: Path | None = None,
 ) -> Iterator[Source]:
     """Yield the source of a model entry; its worker and its private folder are gone afterwards, also on Ctrl-C.
 
@@ -332,6 +340,7 @@ def open_source(
         kind=kind_here(in_container),
         pythonpath=tuple(extra_pythonpath),
         hidden=hidden_paths(config.folder, hidden),
+        exchange=exchange,
     )
     try:
         yield source
