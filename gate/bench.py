@@ -54,11 +54,11 @@ class Bench:
     own_metric: Callable[[Mapping[str, Array], Any], Array] | None = None  # asks the team's own metric, item by item
     kinds: tuple[str, ...] = ()  # of each sample
     _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
-    _answers: dict[tuple[Path, str], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
+    _answers: dict[tuple[Any, ...], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
 
     def answers(self, engine: Engine, package: Path, precision: str = "declared") -> tuple[Mapping[str, Array], ...]:
         """Return what a package answers to the samples, computed once."""
-        key = (package, precision)
+        key = (engine.environment, package, precision)
         if key not in self._answers:
             self._answers[key] = tuple(engine.load(package, precision).predict(self.samples))
         return self._answers[key]
