@@ -3,7 +3,7 @@
 
 The one step with the network. It executes nothing of the pull request: it copies tracked files, refuses a checkout that still
 holds a credential, installs hash-locked binary wheels (a source distribution would run its own build), and fetches files by
-digest. Git LFS files are what `actions/checkout` with `lfs: true` brought.
+digest. Git LFS files that are needed come through `lfs`.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 import requests
@@ -50,6 +50,17 @@ def _concerns(entry: ModelEntry, folder: PurePosixPath, changed: frozenset[str])
         return bool(changed)
     return any(matches(glob, path) for glob in entry.paths for path in changed) or any(
         _touches(changed, folder, file) for file in _files_of(entry)
+    )
+
+
+def needs(config: Config, file: Path, root: Path, names: Collection[str]) -> Callable[[str], bool]:
+    """Return the test for "one of these entries needs this file": it names it, or says that it lies among its own."""
+    folder = PurePosixPath(config.folder.resolve().relative_to(root.resolve()).as_posix())
+    entries = [entry for entry in config.models if entry.name in names]
+    named = [*_files_of_all(config, file), *(name for entry in entries for name in _files_of(entry))]
+    globs = [glob for entry in entries for glob in entry.paths]
+    return lambda path: (
+        any(_touches(frozenset((path,)), folder, name) for name in named) or any(matches(g, path) for g in globs)
     )
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from gate import config, github, prepare
+from gate import config, github, lfs, prepare
 from gate.action import trust
 from gate.action.apart import ACTION, ISOLATE, LOCAL_IMAGE
 from gate.action.handover import Evaluated, LimitsOf, Plan, Sandbox
@@ -51,9 +51,9 @@ def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: P
     edited = _edited(around, event, changed)
     plan = _written(_plan(inputs, around, event, concerned, found).model_copy(update={"edited": edited}), work)
     _refuse_fork_without_sandbox(event, plan.sandbox)
-    _lay_out(inputs, around, work)
+    _lay_out(inputs, around, plan, work)
     if plan.limits is LimitsOf.BOTH:
-        trust.lay_out_base(around.client(), event, found, around.workspace, work / "base", inputs.config)
+        trust.lay_out_base(around.client(), around.lfs(), event, found, around.workspace, work / "base", inputs.config)
     say(f"Models to judge: {', '.join(plan.concerned)}. Sandbox: {plan.sandbox}.")
     return plan
 
@@ -151,11 +151,14 @@ def _refuse_fork_without_sandbox(event: github.Event, sandbox: Sandbox) -> None:
         )
 
 
-def _lay_out(inputs: Inputs, around: Surroundings, work: Path) -> None:
+def _lay_out(inputs: Inputs, around: Surroundings, plan: Plan, work: Path) -> None:
     """Make source/ (a copy of the tracked files), site/ (wheels), out/ and tmp/ below the work folder."""
     prepare.refuse_credentials(around.workspace)
     for link in prepare.export_checkout(around.workspace, work / "source"):
         say(command("warning", f"{link}: a link that leads out of the checkout; the gate does not see it"))
     for name in ("site", "out", "tmp", "root", "base", "exchange"):
         (work / name).mkdir()
-    prepare.bring(config.load(work / "source" / inputs.config), work / "site")
+    source, file = work / "source", work / "source" / inputs.config
+    asked = config.load(file)
+    around.lfs().fetch(lfs.pointers(source, prepare.needs(asked, file, source, plan.concerned)))
+    prepare.bring(asked, work / "site")
