@@ -20,7 +20,8 @@ from gate.checks.float16 import find_models
 from gate.config import Waiver
 from gate.engine import Engine, make_engine
 from gate.errors import UsageError
-from gate.handover import Handed, HandedCandidate, HandedModel, read
+from gate.handed import HandedCandidate, HandedModel
+from gate.handover import Handed, read
 from gate.pipeline import publish, tool_versions, toolchain_log, workspace
 from gate.policy import Precision
 from gate.render import write_views

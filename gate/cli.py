@@ -95,6 +95,10 @@ def check(
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
     shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
     plan: PlanOption = None,
+    carry: Annotated[
+        list[str] | None,
+        typer.Option(help="Show the last result of this model entry, from --baseline; repeat for more."),
+    ] = None,
     hand_over: Annotated[
         Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
     ] = None,
@@ -127,6 +131,7 @@ def check(
         fail_on=fail_on.value,
         shard=shard,
         matrix=plan,
+        carry=tuple(carry or ()),
         hand_over=hand_over,
         profile_first=profile_first,
         **_told_by_the_action(),
@@ -416,9 +421,16 @@ def _told_by_the_action() -> dict[str, Any]:
     for name in ("site", "base_config", "exchange"):
         path = os.environ.get(f"GATE_{name.upper()}")
         told |= {name: Path(path) if path else None}
+    told |= {"contents": _contents(os.environ.get("GATE_CONTENTS"))}
     told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
     told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}
     return told | {"config_from": os.environ.get("GATE_CONFIG_FROM") or "working tree"}
+
+
+def _contents(told: str | None) -> dict[str, str]:
+    """Model entry → digest of what it rests on: `tagger=0f…` per line, as the action writes it."""
+    pairs = (line.partition("=") for line in (told or "").splitlines())
+    return {name: digest for name, _, digest in pairs}
 
 
 def _print(record: Any, as_json: bool) -> None:

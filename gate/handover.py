@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
 
 from gate import data
 from gate.bench import Bench, References, Sample
@@ -24,65 +23,19 @@ from gate.candidate import Candidate, read_package
 from gate.checks.base import Subject
 from gate.config import Config, ModelEntry, Waiver, load, load_waivers
 from gate.conversion import Conversion
-from gate.document import Record, dotted
 from gate.errors import NoAnswer, UsageError
 from gate.files import sha256_file, write_text
+from gate.handed import RECORD, HandedCandidate, HandedModel, Handover, parse_record, read_bytes
 from gate.limits import under_base
 from gate.policy import Policy
 from gate.policy import load as load_policy
-from gate.report import Digest, Name, PackageFile, Role, Run, Text
+from gate.report import PackageFile, Run
 
 Array = npt.NDArray[Any]
 
-RECORD = "handover.json"
 CONFIG = "gate.yml"
 BASE_CONFIG = "base-gate.yml"
-MAX_RECORD_BYTES = 32_000_000
 ROWS = 256  # items that the reference is asked about at once
-
-
-class HandedCandidate(Record):
-    """One package to judge, and what it was made from."""
-
-    role: Role = Field(description="ship or explore")
-    policy: Name = Field(description="name of the policy")
-    given: Text = Field(description="the policy as gate.yml names it")
-    summary: Text = Field(default="", description="what the policy does, in one line")
-    policy_digest: Digest = Field(description="digest of the policy as read")
-    package: Name = Field(description="the package, below the folder")
-    package_digest: Digest | None = Field(description="digest of program and weights")
-    before: Name | None = Field(default=None, description="the package that compression started from")
-    base: Name | None = Field(default=None, description="the package that the baseline shipped")
-
-
-class HandedModel(Record):
-    """One model entry."""
-
-    name: Name = Field(description="name of the entry")
-    source: Text = Field(default="", description="where it comes from")
-    source_digest: Digest | None = Field(default=None, description="digest of the source and its weights")
-    deployment_target: Text = Field(default="", description="minimum OS")
-    route: Text | None = Field(default=None, description="conversion route that was taken")
-    float32: Name | None = Field(default=None, description="what the converter means, without rounding")
-    float16: Name | None = Field(default=None, description="the same in half precision")
-    finished: Name | None = Field(default=None, description="the package as the team handed it over")
-    origin: Text = Field(default="", description="where the samples come from, in words")
-    kinds: tuple[Name, ...] = Field(default=(), max_length=10_000, description="kind of each sample")
-    reference: Text = Field(default="", description="what the answers are compared with")
-    no_reference: Text = Field(default="", description="why there is none")
-    samples: Name = Field(description=".npz of the samples and the reference's answers")
-    items: Name | None = Field(default=None, description=".npz of the data set's items")
-    answers: Name | None = Field(default=None, description=".npz of the reference's answers to the items")
-    candidates: tuple[HandedCandidate, ...] = Field(default=(), max_length=1_000, description="the shipped one first")
-
-
-class Handover(Record):
-    """handover.json."""
-
-    version: int = Field(default=1, ge=1, le=1, description="version of this format")
-    run: Run = Field(description="circumstances of the run that converted")
-    models: tuple[HandedModel, ...] = Field(max_length=1_000, description="the model entries")
-    files: tuple[PackageFile, ...] = Field(max_length=100_000, description="every other file of the folder")
 
 
 def start(folder: Path) -> "Writer":
@@ -354,18 +307,8 @@ def _sample_digest(sample: Sample) -> bytes:
 
 def read(folder: Path) -> Handed:
     """Read a hand-over and verify each of its files; UsageError where it is not what it says."""
-    file = folder / RECORD
-    if not file.is_file() or file.is_symlink():
-        raise UsageError(f"--from {folder}: no {RECORD}; expected a folder that `gate check --hand-over` wrote")
-    with file.open("rb") as stream:
-        raw = stream.read(MAX_RECORD_BYTES + 1)
-    if len(raw) > MAX_RECORD_BYTES:
-        raise UsageError(f"--from {folder}: {RECORD} has more than {MAX_RECORD_BYTES} bytes")
-    try:
-        record = Handover.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise UsageError(f"--from {folder}: {RECORD}: {dotted(first['loc'])}: {first['msg']}") from None
+    raw = read_bytes(folder)
+    record = parse_record(raw, folder)
     for listed in record.files:
         _verify(folder, listed)
     _refuse_unlisted(folder, record)

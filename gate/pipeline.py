@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import limits, search
+from gate import carry, limits, search
 from gate.app_size import judge_app
 from gate.checks.base import no_answer
 from gate.compress import Workers
@@ -66,6 +66,8 @@ def check(options: Options, progress: Progress = lambda text: None) -> Report:
         if around.handover:
             base = None if options.approved_by else options.base_config
             around.handover.seal(plan.config, options.config, report.run, base)
+        if plan.baseline:
+            carry.copy_files(_carried(plan), plan.baseline, work)
         write_views(report, work)
         publish(work, options.out)
     return report
@@ -325,12 +327,18 @@ def _assemble(plan: Plan, judged: Verdicts, sandboxes: set[str]) -> Report:
         tools=tool_versions(),
         part=plan.part,
     )
-    return make_report(run_record, judged.models, judged.app, (*judged.findings, *plan.findings))
+    models = carry.in_order(config, (*judged.models, *_carried(plan)), options.contents)
+    return make_report(run_record, models, judged.app, (*judged.findings, *plan.findings))
+
+
+def _carried(plan: Plan) -> tuple[Model, ...]:
+    """The last results of entries of which nothing changed; every part of a divided run brings the same."""
+    return carry.carried(plan.config, plan.options.carry, plan.baseline)
 
 
 def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
     before = plan.baseline.total_bytes() if plan.baseline else None
-    return judge_app(plan.config, tuple(models), before, plan.waivers)
+    return judge_app(plan.config, (*models, *_carried(plan)), before, plan.waivers)
 
 
 def _git_head(folder: Path) -> str | None:

@@ -46,6 +46,8 @@ class Options:
     self_declared: bool = False  # a pull request whose base branch has no gate.yml
     approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    carry: tuple[str, ...] = ()  # entries whose last result stands: nothing of them changed
+    contents: Mapping[str, str] = field(default_factory=dict)  # entry -> digest of what it rests on
     shard: str | None = None  # K/N: judge this part only
     matrix: Path | None = None  # what `gate plan` printed; dealt anew where there is none
     exchange: Path | None = None  # shared with a container of its own for the model's code

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import requests
@@ -53,15 +53,18 @@ def _concerns(entry: ModelEntry, folder: PurePosixPath, changed: frozenset[str])
     )
 
 
-def needs(config: Config, file: Path, root: Path, names: Collection[str]) -> Callable[[str], bool]:
-    """Return the test for "one of these entries needs this file": it names it, or says that it lies among its own."""
+def rests_on(config: Config, entry: ModelEntry, file: Path, root: Path, path: str) -> bool:
+    """Does a change of one path, relative to the repository root, concern a model entry?"""
     folder = PurePosixPath(config.folder.resolve().relative_to(root.resolve()).as_posix())
-    entries = [entry for entry in config.models if entry.name in names]
-    named = [*_files_of_all(config, file), *(name for entry in entries for name in _files_of(entry))]
-    globs = [glob for entry in entries for glob in entry.paths]
-    return lambda path: (
-        any(_touches(frozenset((path,)), folder, name) for name in named) or any(matches(g, path) for g in globs)
-    )
+    one = frozenset({path})
+    return _concerns(entry, folder, one) or any(_touches(one, folder, name) for name in _files_of_all(config, file))
+
+
+def tracked(checkout: Path) -> dict[str, str]:
+    """Return what git keeps of each tracked file: mode and blob, by path."""
+    listed = _git(checkout, "ls-files", "--stage", "-z").split("\0")
+    pairs = (line.partition("\t") for line in listed if line)
+    return {path: kept for kept, _, path in pairs}
 
 
 def matches(glob: str, path: str) -> bool:

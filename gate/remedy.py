@@ -155,10 +155,8 @@ def _mend(trial: Trial, policy: Policy, subject: base.Subject, models: "Models",
         return None if results[package].outcome is Outcome.PASS else again.worst
 
     cure = find_cure(found.trials, found.blame, models, float16.trial_limit(subject), convert, failing)
-    if cure is None:
-        return {
-            "no_cure": "no set of the ops to blame brings the outputs under their limit; take the advice for the first of them"
-        }
+    if isinstance(cure, str):
+        return {"no_cure": cure}
     return {"cure": _cure(cure, results[cure.package])}
 
 

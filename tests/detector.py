@@ -8,7 +8,7 @@ six anchors, wide enough for 23.6 MB. Values are random: sizes follow from the s
 import torch
 from torch import Tensor, nn
 
-ANCHORS, CLASSES = 6, 17  # (4 box values + 17 classes) x 6 anchors = 126 outputs at each place
+ANCHORS, CLASSES = 6, 18  # (4 box values + 18 classes) x 6 anchors = 132 outputs at each place
 
 
 class BasicBlock(nn.Module):

@@ -145,6 +145,7 @@ def test_the_arguments_of_both_docker_runs_are_exactly_these() -> None:
         "--pids-limit=1024", "--memory=7000", "--memory-swap=7000", "--ulimit=core=0",
         "--mount=type=bind,src=/runner/temp/x/source,dst=/gate/source,readonly",
         "--mount=type=bind,src=/runner/temp/x/base,dst=/gate/base,readonly",
+        "--mount=type=bind,src=/runner/temp/x/baseline,dst=/gate/baseline,readonly",
     ]  # fmt: skip
     assert judge.arguments == [
         "docker", "run", "--rm", "--init", "--pull=never", "--name=coreml-gate-x-judge", "--workdir=/gate/source", *closed,

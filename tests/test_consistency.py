@@ -32,13 +32,13 @@ LAYERS = (
     {"handover"},
     {"unread"},
     {"checks"},
-    {"float16", "app_size"},
+    {"float16", "app_size", "carry", "archive"},
     {"conversion", "waivers", "limits", "calibration", "app_memory"},
     {"divergence"},
     {"inspect", "diff", "footprint", "suspects"},
-    {"compress", "candidate"},
+    {"compress", "candidate", "advice"},
     {"interface", "alignment"},
-    {"memory", "rules", "devices"},
+    {"memory", "rules", "devices", "fusions"},
     {"macs", "patterns"},
     {"shapes"},
     {"regressions", "parts"},
@@ -47,7 +47,7 @@ LAYERS = (
     {"source", "baseline", "evidence"},
     {"bench", "timing", "remote"},
     {"engine", "sandbox", "worker"},
-    {"convert", "jail", "data", "metrics", "difference"},
+    {"convert", "handed", "jail", "data", "metrics", "difference"},
     {"stats", "boxes", "checkpoint"},
     {"protocol"},
     {"mil"},
@@ -57,7 +57,7 @@ LAYERS = (
     {"errors", "files", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge")
+LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge", "history", "contents", "carry")
 
 
 def unit(path: Path) -> str:

@@ -452,6 +452,41 @@ def example():
 """
 
 
+STATEFUL = """
+import torch
+
+class Energy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1, 4))
+
+    def forward(self, x):
+        self.total.add_(x * x)
+        return torch.sqrt(self.total)
+
+def build():
+    return Energy().eval()
+
+def example():
+    return torch.full((1, 4), 300.0)
+"""
+
+
+def test_in_a_model_with_states_the_op_is_named_and_what_precision_cannot_cure_is_said(tmp_path):
+    (tmp_path / "energy.py").write_text(STATEFUL)
+    (tmp_path / "gate.yml").write_text(
+        "version: 1\napp: {deployment_target: iOS18}\nmodels:\n  - name: energy\n"
+        "    source: {factory: energy.py:build, example: energy.py:example}\n    states: [{name: total}]\n"
+    )
+    record = remedy.command(tmp_path / "gate.yml", "energy")
+
+    assert record.result.outcome is Outcome.FAIL
+    first = record.culprits[0]
+    assert (first.op, first.source, first.cause) == ("mul", "energy.py:10", "overflow")
+    assert record.cure is None
+    assert "Core ML keeps states in float16" in (record.no_cure or "")
+
+
 def test_rounding_of_constants_follows_coremltools_cast():
     from gate.mil.numerics import half_constant
 

@@ -84,7 +84,11 @@ def store() -> Iterator[Store]:
 def bring(root: Path, store: Store, *names: str) -> None:
     (root / "gate.yml").write_text(GATE_YML)
     asked = config.load(root / "gate.yml")
-    wanted = prepare.needs(asked, root / "gate.yml", root, names)
+    entries = [entry for entry in asked.models if entry.name in names]
+
+    def wanted(path: str) -> bool:
+        return any(prepare.rests_on(asked, entry, root / "gate.yml", root, path) for entry in entries)
+
     lfs.Server(f"{store.url}/team/app", "secret").fetch(lfs.pointers(root, wanted))
 
 

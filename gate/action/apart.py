@@ -49,6 +49,7 @@ def child_environment(plan: Plan, base: Path) -> dict[str, str]:
         "GATE_CONFIG_FROM": plan.config_from,
         "GATE_BASE_CONFIG": base_config,
         "GATE_APPROVED_BY": plan.approved_by,
+        "GATE_CONTENTS": "\n".join(f"{name}={digest}" for name, digest in plan.contents.items()),
     }
 
 
@@ -113,7 +114,7 @@ def in_container(plan: Plan, work: Path, arguments: list[str], uid: int, gid: in
     code = container("run", (*read, ("site", ",readonly"), shared), python, None)
     told = child_environment(plan, Path("/gate")) | {"GATE_EXCHANGE": "/gate/exchange"}
     judge = [*(f"--env={key}={value}" for key, value in told.items()), plan.image, *arguments]
-    return container("judge", (*read, shared, ("out", "")), judge, code)
+    return container("judge", (*read, ("baseline", ",readonly"), shared, ("out", "")), judge, code)
 
 
 def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: Iterable[Path]) -> Apart:
@@ -121,7 +122,11 @@ def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: It
     shown = [path for path in (*map(Path, SYSTEM_PATHS), *python_paths, ACTION / "gate") if path.exists()]
     shown += [path for name in ("policies", "templates") if (path := ACTION / name).exists()]
     reads = [part for path in shown for part in ("--read", str(path))]
-    reads += [part for name in ("source", "site", "base") for part in ("--read-as", str(work / name), f"/gate/{name}")]
+    reads += [
+        part
+        for name in ("source", "site", "base", "baseline")
+        for part in ("--read-as", str(work / name), f"/gate/{name}")
+    ]
     places = ["--root", str(work / "root"), "--out", str(work / "out"), "--tmp", str(work / "tmp")]
     environment = child_environment(plan, Path("/gate")) | {"PYTHONPATH": str(ACTION)}
     python = [sys.executable, "-P", "-m", "gate", *arguments]

@@ -203,8 +203,8 @@ def _floor_measurement(evidence: Evidence, found: Level, floor: float) -> Measur
         unit=evidence.metric.unit,
         limit=floor,
         bound=Bound.AT_LEAST if evidence.metric.higher_is_better else Bound.AT_MOST,
-        low=_finite(found.interval.low),
-        high=_finite(found.interval.high),
+        low=_finite(found.interval.low, _is_open(evidence, found.outcome)),
+        high=_finite(found.interval.high, _is_open(evidence, found.outcome)),
         n=evidence.n,
         confidence=found.interval.confidence,
         method=f"{found.interval.method}{wording.stopped(evidence)}",
@@ -274,8 +274,8 @@ def _measurements(evidence: Evidence, name: str, compared: Comparison, limit: Li
         value=compared.drop,
         unit=_drop_unit(metric, limit),
         limit=None if limit.margin is None else float(limit.margin),
-        low=_finite(interval.low),
-        high=_finite(interval.high),
+        low=_finite(interval.low, _is_open(evidence, compared.outcome)),
+        high=_finite(interval.high, _is_open(evidence, compared.outcome)),
         n=evidence.n,
         confidence=interval.confidence,
         method=f"{interval.method}{wording.stopped(evidence)}",
@@ -288,9 +288,14 @@ def _measurements(evidence: Evidence, name: str, compared: Comparison, limit: Li
     return (drop, now, _not_worse(evidence, name, limit)) if metric.kind is Kind.MEAN else (drop, now)
 
 
-def _finite(end: float) -> float | None:
-    """An interval of a single item has no ends."""
-    return end if np.isfinite(end) else None
+def _is_open(evidence: Evidence, outcome: Outcome) -> bool:
+    """Did evaluation end for another row, so that this one's interval would only say what was not looked at?"""
+    return outcome is Outcome.INCONCLUSIVE and evidence.stop is not Stop.ALL
+
+
+def _finite(end: float, is_open: bool) -> float | None:
+    """Return an end of an interval; one of a single item has none."""
+    return end if np.isfinite(end) and not is_open else None
 
 
 def _flip_measurements(flips: Flips) -> tuple[Measurement, ...]:

@@ -21,6 +21,7 @@ from gate.compress import Activations, Compressed, Promise, Skip
 from gate.compress.activations import Pair, Quantized, pair_bounds, read_pairs
 from gate.compress.encoded import Array
 from gate.compress.invariants import Bound, Kept, bounds, sparsity, untouched, widen
+from gate.compress.plan import LEAST_ELEMENTS
 from gate.mil.blob import BITS
 from gate.mil.program import load_program
 from gate.mil.weights import Weight, weights
@@ -160,6 +161,8 @@ def _skipped(weight: Weight, promise: Promise | None, steps: Sequence[str]) -> I
         yield from ((kind, skip) for kind, skip in zip(steps, promise.skips, strict=True) if skip)
     elif weight.forms:
         yield from ((kind, Skip("they arrived compressed", expected=True)) for kind in steps)
+    elif weight.elements >= LEAST_ELEMENTS and weight.stored[0].file is None:
+        yield from ((kind, Skip("they are written inside the program", expected=True)) for kind in steps)
 
 
 def _values(weight: Weight) -> Array:

@@ -160,12 +160,15 @@ def _quantized(before: Array, after: Array, kept: Kept, action: Quantize, pruned
         yield Bound("scales", 0, 1, at_least=True)
         return
     levels = 2 ** BITS[action.dtype] - 1
-    allowed = _scale_allowance(kept.scale, levels)
+    relative, least = _last_place(before.dtype)
+    allowed = _scale_allowance(kept.scale, levels) + least
     worst = 0.0
     for old, new, limit in _rows(before, after, spread(allowed, before.shape)):
-        allowance = _ulp(old, before.dtype)
+        allowance = np.abs(old)
+        allowance *= relative
         allowance += limit
-        error = np.abs(np.subtract(old, new, out=old), out=old)
+        error = np.subtract(old, new)
+        np.abs(error, out=error)
         error /= allowance
         if pruned:
             error *= new != 0
@@ -368,19 +371,35 @@ def _mean_deviation(before: Array, after: Array, sparse: bool, kept: Kept, moved
 
 def _by_entry(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]:
     """Return count and sum of the values that each entry stands for, and their standard deviation."""
+    if old.dtype == np.float16 and new.dtype == np.float16 and len(old) >= LEAST_KEYED:
+        return _by_entry_of_bits(entries, old, new)
     counts, sums = np.zeros(entries.size), np.zeros(entries.size)
     total = square = 0.0
-    by_bits = _nearest_by_bits(entries) if new.dtype == np.float16 else None
     for was, now in _chunks(old, new):
         wide = widen(was)
-        if by_bits is not None:
-            places = by_bits.take(_bits(now))
-        else:
-            places = np.minimum(np.searchsorted(entries, now), entries.size - 1)
+        places = np.minimum(np.searchsorted(entries, widen(now)), entries.size - 1)
         counts += np.bincount(places, minlength=entries.size)
         sums += np.bincount(places, wide, minlength=entries.size)
         total, square = total + float(wide.sum()), square + float(np.square(wide).sum())
     return counts, sums, math.sqrt(max(0.0, square / old.size - (total / old.size) ** 2))
+
+
+def _by_entry_of_bits(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]:
+    """Do the same by one count of the float16 patterns: each stands for its nearest entry, but for a few that are corrected."""
+    nearest = _nearest_by_bits(entries)
+    expected = entries.astype(np.float16).view(np.uint16)[nearest]
+    patterns, moved = np.zeros(2**16), np.zeros((2, entries.size))
+    for was, now in _chunks(_bits(old), _bits(new)):
+        patterns += np.bincount(was, minlength=2**16)
+        odd = np.flatnonzero(expected.take(was) != now)
+        for places, sign in ((nearest[was[odd]], -1), (nearest[now[odd]], 1)):
+            moved[0] += sign * np.bincount(places, minlength=entries.size)
+            moved[1] += sign * np.bincount(places, _WIDE[was[odd]], minlength=entries.size)
+    values = np.where(patterns > 0, _WIDE, 0).astype(np.float64)
+    counts, sums = (np.bincount(nearest, weight, entries.size) for weight in (patterns, patterns * values))
+    mean = float(sums.sum()) / old.size
+    spread_ = math.sqrt(max(0.0, float((patterns * np.square(values)).sum()) / old.size - mean**2))
+    return counts + moved[0], sums + moved[1], spread_
 
 
 # Arithmetic
@@ -390,7 +409,7 @@ def widen(array: Array) -> Floats:
     """Return float32; of float16 by look-up, which is faster than numpy's conversion."""
     if array.dtype == np.float16:
         return _WIDE.take(array.view(np.uint16))
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def _starts(array: Array) -> range:
@@ -440,9 +459,15 @@ def _differing(before: Array, after: Array) -> int:
 
 def _ulp(values: Floats, dtype: np.dtype[Any]) -> Floats:
     """Return at least one unit in the last place that values of this size have in `dtype`."""
+    relative, least = _last_place(dtype)
+    size: Floats = np.abs(values) * relative
+    return np.maximum(size, least)
+
+
+def _last_place(dtype: np.dtype[Any]) -> tuple[np.float32, np.float32]:
+    """Return one unit in the last place, relative to a value and at least."""
     relative, least = (2 * HALF_ULP, HALF_TINY) if dtype == np.float16 else (SINGLE_ULP, SINGLE_TINY)
-    size: Floats = np.abs(values) * np.float32(relative)
-    return np.maximum(size, np.float32(least))
+    return np.float32(relative), np.float32(least)
 
 
 def _larger(worst: float, values: Array) -> float:

@@ -17,8 +17,9 @@ from typing import Any
 from gate.float16.blame import Blame
 from gate.float16.investigate import origin
 from gate.float16.models import Models
-from gate.float16.trials import Place, Trials
+from gate.float16.trials import NONFINITE, Place, Trials
 from gate.mil.program import TensorType, load_program
+from gate.quantity import percent
 
 EXHAUSTIVE = 12  # candidates up to which every set may be tried: 4,095
 MOST_CANDIDATES = 24
@@ -62,21 +63,33 @@ Judge = Callable[[Path], Failing | None]
 
 def find_cure(
     trials: Trials, blame: Blame, models: Models, limit: float, convert: Convert, failing: Judge
-) -> Cure | None:
-    """Return the smallest set that brings the outputs under their limit, converted and judged; None where none does."""
+) -> Cure | str:
+    """Return the smallest set that brings the outputs under their limit, converted and judged; where none does, why."""
     search, namer = _Search(trials, blame, limit), Namer(trials, models)
     tried: list[tuple[str, ...]] = []
     while len(tried) < ATTEMPTS:
         plan = next((plan for plan in _plans(search, namer) if plan.patterns not in tried), None)
         if plan is None:
-            return None
+            break
         tried.append(plan.patterns)
         package = convert(plan.patterns)
         worst = failing(package)
         if worst is None:
             return _cure(plan, models.float16, package, len(tried))
         search.learn(*worst)
-    return None
+    return _why_none(search, len(tried))
+
+
+def _why_none(search: "_Search", conversions: int) -> str:
+    """Say how far precision gets, so that a reader knows what is left to do."""
+    if conversions == ATTEMPTS:
+        return f"no cure within {ATTEMPTS} conversions: trials pass, the packages do not; take the advice for the first op"
+    ranked = {place.index for place in search.ranked()}
+    left = search.damage([place for place in search.ops if place.index not in ranked])
+    still = "infinite or NaN" if left >= NONFINITE else f"off by {percent(left)} of their range"
+    text = f"precision alone does not cure: with the {len(ranked)} ops that do damage in float32, outputs are still {still}"
+    stored = "; Core ML keeps states in float16, so scale what is stored" if search.trials.keeps_states else ""
+    return f"{text}{stored}; take the advice for the first op"
 
 
 def _plans(search: "_Search", namer: "Namer") -> Iterator[Plan]:

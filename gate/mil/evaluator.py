@@ -142,7 +142,7 @@ class Evaluator:
     ) -> Any:
         """Return a dict of outputs for a dict of inputs, or a list of them for a list."""
         if isinstance(inputs, list | tuple):
-            if state is not None:
+            if state is not None or self.features.states:
                 raise BadInput("a state can only be used for one sample at a time, not with a list of them")
             return list(self.predict_batch(inputs, seed=seed))
         results = self.run(self.features.read(inputs), state, observe=observe, seed=seed)
@@ -151,10 +151,13 @@ class Evaluator:
     def predict_batch(
         self, samples: Iterable[Mapping[str, Any]], *, byte_budget: int = 2**30, seed: int = 0
     ) -> Iterator[dict[str, Any]]:
-        """Yield the outputs of many samples, several at once as long as their values fit the budget."""
+        """Yield the outputs of many samples, several at once as long as their values fit the budget; each begins with fresh states."""
         read = (self.features.read(sample) for sample in samples)
-        for results in run_batch(self.plan, self.function, read, partial(self.run, seed=seed), byte_budget):
+        for results in run_batch(self.plan, self.function, read, partial(self._run_afresh, seed=seed), byte_budget):
             yield self.features.write(results)
+
+    def _run_afresh(self, inputs: Mapping[str, Tensor], *, seed: int) -> dict[str, Any]:
+        return self.run(inputs, self.make_state(), seed=seed)
 
     def run(
         self,

@@ -95,7 +95,7 @@ def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> s
 
 def _sure(drop: Measurement) -> str:
     """Write between what the true drop lies: 95 % sure: −0.4 to 1.2 points."""
-    first, last = (write(end, drop.unit) for end in (drop.low or 0.0, drop.high or 0.0))
+    first, last = (write(end, drop.unit, 2) for end in (drop.low or 0.0, drop.high or 0.0))
     unit = last.partition(" ")[2]
     first = first.removesuffix("s").removesuffix(f" {unit.removesuffix('s')}") if unit.startswith("point") else first
     sure = f"{write(drop.confidence, Unit.FRACTION)} sure: " if drop.confidence else ""

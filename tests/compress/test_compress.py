@@ -59,8 +59,8 @@ def same_as_coremltools(package, recipe, target, workers, folder):
     ids=["per channel", "two scales"],
 )
 def test_a_table_that_cannot_be_quantized_is_refused(palette, table, message, packages, tmp_path):
+    recipe = policy({"palettize": palette}, {"quantize": table})
     with pytest.raises(PolicyError, match=message):
-        recipe = policy({"palettize": palette}, {"quantize": table})
         compress(packages["iOS18"], recipe, tmp_path / "out.mlpackage", target=Target.IOS18)
 
 
