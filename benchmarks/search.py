@@ -131,17 +131,26 @@ def certified(trial, policy) -> tuple[int, bool, int]:
     return candidate.package.bytes, all(row.outcome is Outcome.PASS for row in rows), used
 
 
+def options(name: str) -> tuple[str, ...]:
+    """The default, and for the denoiser also the tables for groups of channels, as a team would name them with --option."""
+    from gate.search.options import GROUPED, OPTIONS
+
+    return tuple(option.name for option in (*OPTIONS, *GROUPED)) if name == "denoise" else ()
+
+
 def uniform_policies(trial) -> dict[str, object]:
     """Every shipped policy and every option that the target carries."""
     from gate.policy import Precision, load, shipped_policies
-    from gate.search.options import OPTIONS, carried
+    from gate.search.options import GROUPED, OPTIONS, carried
 
     shipped = [load(name, ROOT) for name in shipped_policies()]
     fitting = {p.name: p for p in shipped if p.needed_target.version <= trial.target.version}
     # 8-bit activations store weights as int8 does: a gain in speed, at the same size and no better accuracy.
     usable = {name: p for name, p in fitting.items() if p.precision is Precision.FLOAT16 and not p.activations}
     return usable | {
-        o.name: o.everywhere(Precision.FLOAT16) for o in carried(OPTIONS, trial.target) if o.name not in usable
+        o.name: o.everywhere(Precision.FLOAT16)
+        for o in carried((*OPTIONS, *GROUPED), trial.target)
+        if o.name not in usable
     }
 
 
@@ -152,7 +161,7 @@ def example(name: str) -> tuple[dict[str, float], dict[str, float]]:
 
     with tempfile.TemporaryDirectory() as folder, opened(ROOT / "examples" / name / "gate.yml", Path(folder)) as trial:
         started = time.process_time()
-        found = search(trial, start_policy(trial.entry), Ask(SECONDS, tradeoff=False))
+        found = search(trial, start_policy(trial.entry), Ask(SECONDS, options=options(name), tradeoff=False))
         seconds = time.process_time() - started
         bytes_, passes, used = certified(trial, found.policy)
         uniform = {policy: certified(trial, made) for policy, made in uniform_policies(trial).items()}
