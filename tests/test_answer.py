@@ -212,6 +212,14 @@ def test_answers_about_another_package_are_refused(linux, mac, tmp_path):
         merge([linux / "out", tmp_path / "mac"], tmp_path / "both", config=linux / "gate.yml")
 
 
+def test_the_same_environment_twice_is_refused(linux, mac, tmp_path):
+    answer(linux / "handed", tmp_path / "mac", engine=mac)
+    shutil.copytree(tmp_path / "mac", tmp_path / "again")
+
+    with pytest.raises(UsageError, match="answered twice by one environment"):
+        merge([linux / "out", tmp_path / "mac", tmp_path / "again"], tmp_path / "both", config=linux / "gate.yml")
+
+
 def test_a_folder_with_other_files_is_not_written_over(tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
 
