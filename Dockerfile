@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The Linux image: `gate` with its engine, for `docker run --network none --read-only` (gate/action.py says how it is run).
+# The Linux image: `gate` with its engine, for `docker run --network none --read-only` (gate/action/apart.py says how it is run).
 #
 # Pin the base by digest when building for others, as .github/workflows/image.yml does:
 #   docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:… .
@@ -24,7 +24,10 @@ COPY templates templates
 COPY examples/workflows examples/workflows
 RUN PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL}" \
       /opt/gate/bin/pip install --constraint constraints.txt ".[engine,onnx,images]" \
-    && /opt/gate/bin/pip uninstall --yes pip
+    && /opt/gate/bin/pip uninstall --yes pip setuptools
+# What only builds, types and tests of others need; it is a fifth of the image. torch/testing stays, since torch imports it.
+COPY support/slim.sh ./
+RUN ./slim.sh /opt/gate
 
 FROM base
 COPY --from=build /opt/gate /opt/gate

@@ -59,14 +59,14 @@ def parse_report(data: bytes, where: str) -> Report:
         raise UsageError(f"{where}: not a report of this version: {dotted(first['loc'])}: {first['msg']}") from None
 
 
-def load_baseline(path: Path | None) -> tuple[Baseline | None, tuple[Finding, ...]]:
-    """Read a baseline; one that must not be compared with is left out, and a finding says why."""
+def load_baseline(path: Path | None, kind: str = "baseline") -> tuple[Baseline | None, tuple[Finding, ...]]:
+    """Read an earlier report; one that must not be compared with is left out, and a finding says why."""
     if path is None:
         return None, ()
     report = read_report(path)
     if report.outcome in (Outcome.FAIL, Outcome.ERROR):
         how = "failed its own gate" if report.outcome is Outcome.FAIL else "has no answer to some of its own questions"
-        message = f"baseline {path.name} {how}; it is not compared with"
+        message = f"{kind} {path.name} {how}; it is not compared with"
         advice = "use the report of a commit that passed"
-        return None, (Finding(rule="baseline.failed", severity=Severity.WARNING, message=message, advice=advice),)
+        return None, (Finding(rule=f"{kind}.failed", severity=Severity.WARNING, message=message, advice=advice),)
     return Baseline(report, path.parent), ()

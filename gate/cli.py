@@ -2,6 +2,7 @@
 """The command line: parse, call, exit code. No decisions; heavy modules load inside the command that needs them."""
 
 import os
+import re
 import sys
 import traceback
 from enum import StrEnum
@@ -59,6 +60,9 @@ class RoundingName(StrEnum):
 
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")]
+PlanOption = Annotated[
+    Path | None, typer.Option("--plan", help="What gate plan printed; without it, each part deals the work out anew.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record itself.")]
 ReportArgument = Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json.")]
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .mlpackage.")]
@@ -79,13 +83,31 @@ def check(
         list[str] | None, typer.Option(help="Only rows of this policy, and the shipped one; repeat for more.")
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="auto is coreml on a Mac and mil elsewhere.")] = EngineName.AUTO,
-    baseline: Annotated[Path | None, typer.Option(help="An earlier report.json to compare with.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="The base branch's report.json, to compare with.")] = None,
+    release: Annotated[
+        Path | None, typer.Option(help="The last release's report.json, for accuracy against: release.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.json, comment.md, report.html and packages/.")] = Path(
         "gate-out"
     ),
     cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
+    shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
+    plan: PlanOption = None,
+    carry: Annotated[
+        list[str] | None,
+        typer.Option(help="Show the last result of this model entry, from --baseline; repeat for more."),
+    ] = None,
+    hand_over: Annotated[
+        Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
+    ] = None,
+    profile_first: Annotated[
+        bool, typer.Option("--profile-first", help="Leave the runs to that Mac; judge here what needs none.")
+    ] = False,
+    handed: Annotated[
+        Path | None, typer.Option("--from", help="Judge what another machine handed over; no code of the team is run.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Example: gate check --config gate.yml --model tagger --out gate-out
@@ -93,9 +115,9 @@ def check(
     Convert, compress, run and judge the models of a configuration; write report.json, comment.md, report.html and the packages.
     """
     from gate import pipeline
-    from gate.render import terminal
-    from gate.report import exit_code
 
+    if handed is not None:
+        _finish(_answer(handed, out, engine, fail_on), out, fail_on, json)
     options = pipeline.Options(
         config=config,
         out=out,
@@ -103,12 +125,31 @@ def check(
         policies=tuple(policy or ()),
         engine=engine.value,
         baseline=baseline,
+        release=release,
         cache=cache,
         jobs=jobs,
         fail_on=fail_on.value,
+        shard=shard,
+        matrix=plan,
+        carry=tuple(carry or ()),
+        hand_over=hand_over,
+        profile_first=profile_first,
         **_told_by_the_action(),
     )
-    report = pipeline.check(options, progress=_progress)
+    _finish(pipeline.check(options, progress=_progress), out, fail_on, json)
+
+
+def _answer(handed: Path, out: Path, engine: EngineName, fail_on: FailOn) -> Any:
+    from gate.answer import answer
+
+    return answer(handed, out, engine=engine.value, fail_on=fail_on.value, progress=_progress)
+
+
+def _finish(report: Any, out: Path, fail_on: FailOn, json: bool) -> NoReturn:
+    """Show a report that was just written, and end with its exit code."""
+    from gate.render import terminal
+    from gate.report import exit_code
+
     if json:
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:
@@ -117,6 +158,59 @@ def check(
             f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}\npackages {out / 'packages'}"
         )
     raise typer.Exit(int(exit_code(report.outcome, fail_on.value)))
+
+
+@app.command(short_help="Divide a run among several machines.")
+def plan(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[list[str] | None, typer.Option(help="Only this model entry; repeat for more.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Only rows of this policy, and the shipped one; repeat for more.")
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, max=256, help="How many machines, at most.")] = 4,
+    baseline: Annotated[Path | None, typer.Option(help="An earlier report.json, for how long each took.")] = None,
+) -> None:
+    """Example: gate plan --config gate.yml --shards 4
+
+    Print a job matrix: which part of the models and policies each machine judges, balanced by how long they took last time. Each
+    job runs gate check --shard K/N; gate merge joins what they report.
+    """
+    from gate import shard
+    from gate.baseline import load_baseline
+    from gate.config import load
+
+    last = load_baseline(baseline)[0]
+    units = shard.units_of(load(config), tuple(model or ()), tuple(policy or ()))
+    typer.echo(shard.to_json(shard.matrix(units, shards, last.report if last else None)))
+
+
+@app.command(short_help="Join the reports of several machines.")
+def merge(
+    shard: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Reports, or their folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for the joined report and its packages.")] = Path("gate-out"),
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Their configuration; where they found it by default.")
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="The earlier report.json that they were compared with.")] = None,
+    plan: PlanOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate merge shard-1 shard-2 --out gate-out
+
+    Join the reports of shards, and of other environments (gate check --from), into one report with one verdict. A part that is
+    missing is no answer; parts of another commit, configuration or tool version are refused.
+    """
+    from gate.merge import merge as join
+    from gate.render import terminal
+    from gate.report import exit_code
+
+    report = join(shard, out, config=config, baseline=baseline, plan=plan)
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+    else:
+        _show(terminal(report))
+        typer.echo(f"report   {out / 'report.json'}\ncomment  {out / 'comment.md'}")
+    raise typer.Exit(int(exit_code(report.outcome, report.run.fail_on)))
 
 
 @app.command(short_help="Predict with a Core ML package on any operating system.")
@@ -224,6 +318,57 @@ def float16(
     raise typer.Exit(int(Exit.FAIL if record.failed else Exit.PASS))
 
 
+@app.command(short_help="Find the smallest candidate that meets every budget.")
+def search(
+    config: ConfigOption = Path("gate.yml"),
+    model: Annotated[str, typer.Option(help="Which model entry; may be left out where there is one.")] = "",
+    size: Annotated[str, typer.Option(help="Seek the best accuracy under this size, such as 2 MB, instead.")] = "",
+    time: Annotated[str, typer.Option(help="How long the search may take; judging comes on top.")] = "5 min",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Only this treatment of a weight, such as int8; repeat for more.")
+    ] = None,
+    tradeoff: Annotated[bool, typer.Option(help="Draw size against loss, 8 to 1 bits and 10 to 90 % zeros.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder for the report, the package and policies/MODEL.yaml.")] = Path(
+        "gate-out"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
+    fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
+    json: JsonOption = False,
+) -> None:
+    """Example: gate search --config gate.yml --model tagger --time 10min
+
+    Choose for each weight how it is compressed, on the search part of the data, so that every budget is met at the least size; judge the
+    result once on the confirmation part. Writes a policy file to commit, and a report with the Pareto front and why the rest fell.
+    Ctrl-C and the time limit leave the best so far, judged.
+    """
+    from gate import pipeline
+    from gate.report import exit_code
+    from gate.search import ask
+
+    options = pipeline.Options(
+        config=config,
+        out=out,
+        models=(model,) if model else (),
+        cache=cache,
+        jobs=jobs,
+        fail_on=fail_on.value,
+        search=ask(size, time, tuple(option or ()), tradeoff),
+    )
+    report = pipeline.search_one(options, progress=_progress)
+    if json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+    else:
+        from gate.render import terminal
+
+        _show(terminal(report))
+        typer.echo(f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\npackages {out / 'packages'}")
+        for found in report.models:
+            typer.echo(f"policy   {out / 'policies' / found.name}.yaml: commit it, and name its path as `ship:`")
+    stopped = pipeline.was_interrupted(report)
+    raise typer.Exit(int(Exit.STOPPED if stopped else exit_code(report.outcome, fail_on.value)))
+
+
 @app.command(short_help="Write a first gate.yml and the workflow files.")
 def init(
     folder: Annotated[Path, typer.Argument(help="The repository to look at.")] = Path(),
@@ -241,23 +386,51 @@ def init(
 
 
 @app.command(short_help="Say what this machine can and cannot do.")
-def doctor(json: JsonOption = False) -> None:
+def doctor(
+    github: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Look at a repository's set-up on GitHub instead.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
     """Example: gate doctor
 
-    Say what this machine can and cannot do.
+    Say what this machine can and cannot do. With --github OWNER/NAME, say what is missing in a repository's set-up: workflows,
+    permissions, required status, labels. The token comes from the environment: GITHUB_TOKEN; it needs to read only.
     """
     from gate.doctor import examine
 
-    _print(examine(), json)
+    if not github:
+        _print(examine(), json)
+        return
+    from gate import onboarding
+    from gate.github import Client
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", github):
+        raise UsageError(f"--github {github}: expected OWNER/NAME")
+    api_url = os.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
+    found = onboarding.examine(Client(os.environ.get("GITHUB_TOKEN", ""), api_url), github)
+    _print(found, json)
+    raise typer.Exit(int(Exit.PASS if found.is_complete else Exit.FAIL))
 
 
 def _told_by_the_action() -> dict[str, Any]:
     """What the GitHub action says of the run: it starts this command in a sandbox, with an environment of these names only."""
-    told = {
+    told: dict[str, Any] = {
         name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
     }
-    site = os.environ.get("GATE_SITE")
-    return told | {"site": Path(site) if site else None}
+    for name in ("site", "base_config", "exchange"):
+        path = os.environ.get(f"GATE_{name.upper()}")
+        told |= {name: Path(path) if path else None}
+    told |= {"contents": _contents(os.environ.get("GATE_CONTENTS"))}
+    told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
+    told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}
+    return told | {"config_from": os.environ.get("GATE_CONFIG_FROM") or "working tree"}
+
+
+def _contents(told: str | None) -> dict[str, str]:
+    """Model entry → digest of what it rests on: `tagger=0f…` per line, as the action writes it."""
+    pairs = (line.partition("=") for line in (told or "").splitlines())
+    return {name: digest for name, _, digest in pairs}
 
 
 def _print(record: Any, as_json: bool) -> None:

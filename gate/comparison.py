@@ -18,7 +18,7 @@ from gate.config import AccuracyBudget
 from gate.errors import UsageError
 from gate.evidence import Evidence, floor_sequence, is_right
 from gate.metrics import Kind, Metric
-from gate.quantity import ChangeKind
+from gate.quantity import Change, ChangeKind
 from gate.report import Outcome
 from gate.stats import Flips, Interval
 
@@ -40,8 +40,12 @@ class Limit:
         """Read a budget."""
         if budget is None or budget.drop is None:
             return cls(confidence=budget.confidence if budget else DEFAULT_CONFIDENCE)
-        relative = budget.drop.kind is ChangeKind.RELATIVE
-        return cls(stats.exact(budget.drop.value), relative, budget.confidence)
+        return cls.at(budget.drop, budget.confidence)
+
+    @classmethod
+    def at(cls, drop: Change, confidence: float) -> "Limit":
+        """Read one margin."""
+        return cls(stats.exact(drop.value), drop.kind is ChangeKind.RELATIVE, confidence)
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,9 @@ def compare(evidence: Evidence, name: str, limit: Limit) -> Comparison:
     return _compare_by_bootstrap(evidence, name, limit)
 
 
-def count_flips(evidence: Evidence, name: str, chosen: Array | slice = slice(None)) -> Flips:
-    """Count the items that changed sides, of all or of the chosen ones."""
-    now, before = is_right(evidence.candidate[chosen]), is_right(evidence.yardsticks[name][chosen])
+def count_flips(evidence: Evidence, name: str) -> Flips:
+    """Count the items that changed sides."""
+    now, before = is_right(evidence.candidate), is_right(evidence.yardsticks[name])
     return Flips(len(now), int((before & ~now).sum()), int((now & ~before).sum()))
 
 
@@ -86,9 +90,9 @@ def _compare_flips(evidence: Evidence, name: str, limit: Limit) -> Comparison:
     now, before = is_right(evidence.candidate), is_right(evidence.yardsticks[name])
     flips = count_flips(evidence, name)
     drops = before.astype(float) - now.astype(float)
-    worth = float(flips.n) if evidence.clusters is None else stats.effective_size(drops, np.array(evidence.clusters))
+    worth = float(flips.n)
     if evidence.clusters is not None:
-        interval = _clustered(flips, worth, limit.confidence)
+        interval, worth = stats.clustered_bounds(flips, drops, np.array(evidence.clusters), limit.confidence)
         outcome = _decide(interval, limit)
     elif limit.margin is None:
         interval, outcome = stats.tango_interval(flips, limit.confidence), Outcome.PASS
@@ -122,13 +126,6 @@ def _extremes(evidence: Evidence, name: str, flips: Flips) -> tuple[Flips, Flips
     return worst, Flips(evidence.total, flips.lost, flips.gained + left - may_lose)
 
 
-def _clustered(flips: Flips, worth: float, confidence: float) -> Interval:
-    scale = worth / flips.n
-    low, high = stats.tango_bounds(worth, flips.lost * scale, flips.gained * scale, confidence)
-    method = f"Tango score interval, {flips.n:,} clustered items worth {worth:.0f} independent ones"
-    return Interval(float(low), float(high), confidence, method)
-
-
 def _decide(interval: Interval, limit: Limit) -> Outcome:
     return Outcome.PASS if limit.margin is None else stats.decide(interval, float(limit.margin))
 
@@ -149,13 +146,18 @@ def _compare_by_bootstrap(evidence: Evidence, name: str, limit: Limit) -> Compar
 
     clusters, units = _units(evidence)
     interval = stats.bootstrap(drop, evidence.n, limit.confidence, clusters=clusters, resamples=metric.resamples)
-    if metric.span is not None and not limit.relative:
-        changed = (now.reshape(evidence.n, -1) != before.reshape(evidence.n, -1)).any(axis=1)
-        moved = int(changed.sum()) if clusters is None else len(np.unique(clusters[changed]))
-        interval = _widened(interval, moved, units, metric.span)
+    moved = _moved(now, before, clusters)
+    span = _span(metric, now, before) / (abs(totals[1]) if limit.relative else 1.0)
+    interval = _widened(interval, moved, units, span)
     interval = replace(interval, method=f"paired {interval.method}")
     seen = float(drop(np.ones((1, evidence.n)))[0])
     return Comparison(*totals, seen, interval, _decide(interval, limit), units)
+
+
+def has_value(evidence: Evidence, name: str, *, relative: bool) -> bool:
+    """Is the metric defined on these items? (An F1 of a class that is not among them is not.)"""
+    now, before = (evidence.metric.total(rows) for rows in (evidence.candidate, evidence.yardsticks[name]))
+    return bool(np.isfinite(now) and np.isfinite(before) and not (relative and before == 0))
 
 
 def _require_values(metric: Metric, totals: tuple[float, float], limit: Limit) -> None:
@@ -177,11 +179,31 @@ def _units(evidence: Evidence) -> tuple[Array | None, int]:
     return np.array(evidence.clusters), len(set(evidence.clusters))
 
 
+def _moved(now: Array, before: Array, clusters: Array | None) -> int:
+    """Count the items, or clusters, on which the two sides differ at all; lists of detections may differ in length."""
+    width = max(now.reshape(len(now), -1).shape[1], before.reshape(len(before), -1).shape[1])
+    changed = (_padded(now, width) != _padded(before, width)).any(axis=1)
+    return int(changed.sum()) if clusters is None else len(np.unique(clusters[changed]))
+
+
+def _padded(rows: Array, width: int) -> Array:
+    flat = rows.reshape(len(rows), -1)
+    return np.pad(flat, ((0, 0), (0, width - flat.shape[1])), constant_values=-1.0)
+
+
+def _span(metric: Metric, *sides: Array) -> float:
+    """Return how far one item can move the figure; of an unbounded one, as far as the values seen lie apart or reach."""
+    if metric.span is not None:
+        return metric.span
+    values = np.concatenate(sides) if metric.kind is Kind.MEAN else np.array([metric.total(rows) for rows in sides])
+    return float(max(np.ptp(values), np.abs(values).max()))
+
+
 def _widened(interval: Interval, changed: int, units: int, span: float) -> Interval:
     """Allow for changes too rare to be in the sample: with few changed items a bootstrap is too sure of itself."""
     if changed >= stats.RARE:
         return interval
-    reach = span * stats.rare_change(changed, units, interval.confidence)
+    reach = span * stats.rare_change(changed, units, interval.confidence) if units > 1 else np.inf
     method = f"{interval.method}, widened since only {changed} changed"
     return replace(interval, low=min(interval.low, -reach), high=max(interval.high, reach), method=method)
 
@@ -207,8 +229,7 @@ def level(evidence: Evidence, floor: float, confidence: float) -> Level:
 def _share_interval(evidence: Evidence, floor: float, confidence: float) -> Interval:
     right = is_right(evidence.candidate)
     if evidence.clusters is not None:
-        worth = stats.effective_size(1.0 - right, np.array(evidence.clusters))
-        return stats.clopper_pearson(float(right.mean()) * worth, worth, confidence)
+        return stats.clustered_share(1.0 - right, np.array(evidence.clusters), confidence)
     if evidence.sequential:
         early, confidence = stats.shared_confidence(confidence)
         sequence = floor_sequence(floor, early)
@@ -224,7 +245,8 @@ def _figure_interval(evidence: Evidence, confidence: float) -> Interval:
     metric, (clusters, units) = evidence.metric, _units(evidence)
     figure = partial(metric.figure, evidence.candidate)
     interval = stats.bootstrap(figure, evidence.n, confidence, clusters=clusters, resamples=metric.resamples)
-    if metric.span is None or interval.low < interval.high:
+    if interval.low < interval.high:
         return interval
-    reach = metric.span * stats.rare_change(0, units, confidence)  # every item was alike, but others may not be
+    # every item was alike, but others may not be
+    reach = _span(metric, evidence.candidate) * stats.rare_change(0, units, confidence) if units > 1 else np.inf
     return replace(interval, low=interval.low - reach, high=interval.high + reach)

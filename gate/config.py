@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from gate.document import Record, parse, read_yaml
+from gate.document import Record, load_yaml, parse, read_yaml
 from gate.errors import ConfigError
 from gate.policy import Target
 from gate.quantity import Decibel, Drop, Duration, Fraction, Growth, Level, Proportion, Size
@@ -38,6 +38,9 @@ class App(Record):
 
     minimum_device: str | None = Field(default=None, description="smallest phone that must run it, such as iphone-12")
     deployment_target: Target = Field(default=Target.IOS17, description="minimum OS; models may override it")
+    increased_memory_limit: bool = Field(
+        default=False, description="the app has the entitlement com.apple.developer.kernel.increased-memory-limit"
+    )
     budgets: AppBudgets = Field(default=AppBudgets(), description="budgets of the app as a whole")
 
 
@@ -273,6 +276,19 @@ def _one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+class NotWorseBudget(Record):
+    """How many of the items may not become worse: no regression, example by example."""
+
+    share: Proportion = Field(description="least share of the items, such as 95 %")
+    by: float = Field(
+        default=0.0, ge=0, description="by how much an item's own value may change before it counts as worse"
+    )
+
+
+def _not_worse_budget(value: Any) -> Any:
+    return value if isinstance(value, dict | NotWorseBudget) else {"share": value}
+
+
 class AccuracyBudget(Record):
     """How good the answers must be."""
 
@@ -285,6 +301,21 @@ class AccuracyBudget(Record):
     stop: Literal["curtailed", "sequential", "never"] = Field(
         default="curtailed", description="when evaluation may stop early"
     )
+
+    slice_drop: Drop | None = Field(
+        default=None, description="the same margin for each slice of the data, such as 3 points"
+    )
+    class_drop: Drop | None = Field(
+        default=None, description="margin for each class, in the share of its items that are right, such as 5 points"
+    )
+    not_worse: Annotated[NotWorseBudget, BeforeValidator(_not_worse_budget)] | None = Field(
+        default=None, description="95 %, or {share: 95 %, by: 0.5}: how many items may not become worse"
+    )
+
+    @property
+    def asks_every_item(self) -> bool:
+        """Does a pass need every item, since it is also about parts of the data?"""
+        return any(limit is not None for limit in (self.slice_drop, self.class_drop, self.not_worse))
 
     @model_validator(mode="after")
     def _is_a_confidence(self) -> Self:
@@ -317,6 +348,10 @@ class MemoryBudget(Record):
 
     share: Proportion | None = Field(default=None, description="of the minimum device's RAM, such as 50 %")
     limit: Size | None = Field(default=None, description="absolute, such as 400 MB")
+    together: bool = Field(
+        default=False,
+        description="resident at once with the other models that say so; their sum is held to the smallest limit",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -325,13 +360,22 @@ class MemoryBudget(Record):
         return self
 
 
+ComputeUnits = Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"]
+
+
 class LatencyBudget(Record):
     """How fast it must be; measured by the coreml engine only."""
 
     speedup: float | None = Field(default=None, gt=0, description="least ratio of the time of `over` to its own")
-    over: str = Field(default="float32", description="policy or baseline that it is compared with")
+    over: Literal["float32", "float16", "baseline"] = Field(
+        default="float32", description="package of this run that it is compared with"
+    )
+    floor: Duration = Field(default=0.0001, description="a prediction that is late by less than this does not fail")
     p95: Duration | None = Field(default=None, description="largest 95th percentile on `device`")
-    device: str | None = Field(default=None, description="device that p95 is about")
+    device: str | None = Field(
+        default=None, description="device that p95 is about, as the system names it; any where absent"
+    )
+    confidence: Proportion = Field(default=0.95, gt=0.5, lt=1, description="of each end of an interval, such as 95 %")
 
 
 class Budgets(Record):
@@ -388,7 +432,8 @@ class ModelEntry(Record):
     outputs: tuple[Output, ...] = Field(default=(), description="names and class labels")
     states: tuple[State, ...] = Field(default=(), description="states of a stateful model")
     ship: str | None = Field(
-        default=None, description="policy that ships and decides; float16 by default, as-is for a finished package"
+        default=None,
+        description="policy that ships and decides, or auto: the smallest that a search finds; float16 by default, as-is for a finished package",
     )
     explore: tuple[str, ...] = Field(default=(), description="policies that are shown as rows")
     dataset: str | ImageFolder | None = Field(
@@ -399,7 +444,13 @@ class ModelEntry(Record):
         default=None, description="a named metric with parameters, or path.py"
     )
     budgets: Budgets = Field(default=Budgets(), description="limits")
-    keep_float32: tuple[str, ...] = Field(default=(), description="layer paths that stay in float32")
+    keep_float32: tuple[str, ...] = Field(
+        default=(),
+        description="layer paths that stay in float32; of a finished float32 package its ops, such as /softmax or /log:1",
+    )
+    compute_units: tuple[ComputeUnits, ...] = Field(
+        default=("ALL",), min_length=1, description="what the app lets Core ML use, the first for the numeric checks"
+    )
     convert: Convert = Field(default=Convert(), description="how the conversion is done")
     splits: Splits = Field(default=Splits(), description="division of the items")
 
@@ -411,8 +462,10 @@ class ModelEntry(Record):
             raise ValueError("budgets.accuracy.at_least needs a metric")
         if self.metric is not None and self.dataset is None:
             raise ValueError("metric: needs a dataset to be measured on")
-        if self.budgets.accuracy and self.budgets.accuracy.drop is not None and self.dataset is None:
-            raise ValueError("budgets.accuracy.drop needs a dataset with labels")
+        if self.budgets.accuracy and self.dataset is None:
+            for key in ("drop", "slice_drop", "class_drop", "not_worse"):
+                if getattr(self.budgets.accuracy, key) is not None:
+                    raise ValueError(f"budgets.accuracy.{key} needs a dataset")
         self._refuse_what_the_source_cannot_do()
         for what, names in (("inputs", [i.name for i in self.inputs]), ("outputs", [o.name for o in self.outputs])):
             if len(set(names)) != len(names):
@@ -423,7 +476,6 @@ class ModelEntry(Record):
         kind, route = self.source.kind, self.convert.route
         if kind in ("coreml", "converter"):
             for key, given in (
-                ("keep_float32", self.keep_float32),
                 ("states", self.states),
                 ("convert.route", route != "auto"),
             ):
@@ -459,6 +511,17 @@ class Limits(Record):
     memory: Size = Field(default=8 * 10**9, gt=0, description="of the process that runs the team's code, such as 8 GB")
 
 
+class Approval(Record):
+    """How changed limits are accepted on a pull request. Always read from the base branch."""
+
+    label: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=50,
+        description="a label that somebody with write permission sets after the last push; without it only the merge accepts",
+    )
+
+
 class Config(Record):
     """gate.yml."""
 
@@ -467,6 +530,7 @@ class Config(Record):
     setup: Setup = Field(default=Setup(), description="what is prepared before any of the pull request's code runs")
     models: tuple[ModelEntry, ...] = Field(min_length=1, max_length=200, description="the model entries")
     waivers: str | None = Field(default=None, description="file of accepted exceptions")
+    approval: Approval = Field(default=Approval(), description="how a pull request's change of limits is accepted")
     limits: Limits = Field(default=Limits(), description="limits of the whole run")
 
     _folder: Path = PrivateAttr(default=Path())
@@ -519,6 +583,18 @@ def load(path: Path) -> Config:
     config = parse(Config, read_yaml(path, ConfigError), path.name, ConfigError)
     config._folder = path.resolve().parent
     return config
+
+
+def loads(text: bytes, path: Path) -> Config:
+    """Read a gate.yml that is not on disk as if it lay at `path`."""
+    config = parse(Config, load_yaml(text, path.name, ConfigError), path.name, ConfigError)
+    config._folder = path.resolve().parent
+    return config
+
+
+def label_of(text: bytes) -> str | None:
+    """Read the approving label alone, of a gate.yml that is somewhere else."""
+    return loads(text, Path("gate.yml")).approval.label
 
 
 def load_waivers(path: Path) -> tuple[Waiver, ...]:

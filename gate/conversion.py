@@ -4,22 +4,21 @@
 What is the model's own fault is kept apart from what is not: a time-out or a broken tool is never reported as the model's.
 """
 
-import difflib
-import fnmatch
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gate.bench import Bench
 from gate.config import ModelEntry
 from gate.difference import compare
+from gate.divergence import explain
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
+from gate.patterns import names_of, unmatched
 from gate.policy import Precision, Target
-from gate.protocol import SourceLine, operation_names
-from gate.report import Finding, Severity
+from gate.report import Finding
+from gate.rules import random_ops
 from gate.source import ConversionFailed, Source, choose_route
 
 
@@ -33,8 +32,10 @@ class Conversion:
     route: str | None = None
     layers: Mapping[str, str] = field(default_factory=dict)  # MIL name -> layer path
     lines: Mapping[str, str] = field(default_factory=dict)  # MIL name -> file.py:41
+    origins: Mapping[str, str] = field(default_factory=dict)  # MIL name -> torch op
     findings: tuple[Finding, ...] = ()
     fault: str | None = None  # the model's own, deterministic: no route converts
+    declared: int = 0  # weights that the checkpoint says are compressed
     no_answer: str | None = None  # not the model's: time-out, memory, toolchain
 
     @property
@@ -65,36 +66,25 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
     except (SourceFault, NoAnswer) as error:
         return failed(error)
     ops = exact.source_map.ops | half.source_map.ops
+    right = choice.error is not None and choice.error <= limit
+    blamed = [f for one in choice.wrong if right for f in explain(one, exact, bench.samples, source.config.folder)]
+    layers = {name: line.layer for name, line in ops.items() if line.layer}
+    names = names_of({name: line.op_type for name, line in ops.items()}, layers)
     return Conversion(
         float32=exact.package,
         float16=half.package,
         route=exact.route,
-        layers={name: line.layer for name, line in ops.items() if line.layer},
+        layers=layers,
         lines={name: line.place for name, line in ops.items() if line.place},
-        findings=(*choice.findings, *_unmatched(entry.keep_float32, ops)),
+        origins={name: line.torch for name, line in ops.items() if line.torch},
+        declared=source.describe().compressed,
+        findings=(*choice.findings, *blamed, *unmatched(entry.keep_float32, names, layers.values())),
     )
-
-
-def _unmatched(patterns: Sequence[str], ops: Mapping[str, SourceLine]) -> Iterator[Finding]:
-    """Name the patterns of `keep_float32` that keep nothing: a misspelt one would leave the model unprotected."""
-    layers = {line.layer for line in ops.values() if line.layer}
-    names = {name for line in ops.values() for name in operation_names(line.layer or "", line.op_type)} | set(ops)
-    for pattern in patterns:
-        kind = re.sub(r":\d+$", "", pattern)  # the second softmax of a layer is one of its softmaxes
-        if not any(fnmatch.fnmatchcase(name, kind) for name in names):
-            near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.4)
-            known = f"nearest: {near[0]}" if near else f"layers: {', '.join(sorted(layers)[:10])}"
-            yield Finding(
-                rule="convert.keep_float32",
-                severity=Severity.WARNING,
-                message=f"keep_float32: {pattern!r} matches no layer",
-                advice=f"correct it, or remove it ({known})",
-            )
 
 
 def _error(package: Path, engine: Engine, bench: Bench) -> float | None:
     """Largest error of a float32 program as a fraction of the range; None where it cannot be had here."""
-    if bench.reference is None:
+    if bench.reference is None or not bench.steady or random_ops(package):
         return None
     try:
         differences = compare(bench.reference, bench.answers(engine, package, "float32"), bench.ranges(bench.reference))

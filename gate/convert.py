@@ -13,7 +13,7 @@ import json
 import linecache
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,6 +32,7 @@ from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
 from torch.jit._trace import TracerWarning
 
+from gate.checkpoint import is_silently_palettized
 from gate.config import AnyOfDim, Input, Output, RangeDim, State
 from gate.errors import NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.policy import Precision, Target
@@ -373,24 +374,46 @@ def _dynamic_dims(plan: InputPlan) -> dict[int, Any] | None:
 
 
 def _baked(caught: Sequence[warnings.WarningMessage], program: TorchProgram) -> tuple[Finding, ...]:
-    """Turn the tracer's warnings into findings: a branch taken once is taken always in the package."""
+    """Turn the tracer's warnings into findings: a branch taken once is taken always in the package.
+
+    The tracer cannot tell a number that was read off a fixed shape, which does no harm, from one read off the data. Where no size is
+    flexible they are one note; `fidelity` tries other values where there is one.
+    """
     flexible = any(not isinstance(dim, int) for plan in program.inputs for dim in plan.spec.shape or ())
-    findings = {}
+    places: dict[str, tuple[str, bool]] = {}
     for warning in caught:
         text = str(warning.message)
-        branch = "to a Python boolean" in text
         theirs = _users([(warning.filename, warning.lineno)], program.folder) is not None
-        if theirs and issubclass(warning.category, TracerWarning) and (branch or (flexible and "to a Python" in text)):
+        if theirs and issubclass(warning.category, TracerWarning) and "to a Python" in text:
+            code = linecache.getline(warning.filename, warning.lineno).strip()[:200]
             place = f"{_relative(warning.filename, program.folder)}:{warning.lineno}"
-            what = "this condition" if branch else "this size"
-            findings[place] = Finding(
-                rule="convert.baked",
-                severity=Severity.WARNING,
-                message=f"{what} was evaluated once while tracing; the package always does what it did for the example",
-                advice="write it with torch operations (torch.where), or use the export route",
-                source=place,
-            )
-    return tuple(findings.values())
+            places.setdefault(place, (code, "to a Python boolean" in text))
+    told = {place: what for place, what in places.items() if flexible or what[1]}
+    return (*(_baked_here(place, *what) for place, what in told.items()), *_baked_numbers(places.keys() - told.keys()))
+
+
+def _baked_here(place: str, code: str, branch: bool) -> Finding:
+    what = f"this {'condition' if branch else 'size'}{f' ({code})' if code else ''}"
+    return Finding(
+        rule="convert.baked",
+        severity=Severity.WARNING,
+        message=f"{what} was evaluated once while tracing; the package always does what it did for the example",
+        advice="write it with torch operations (torch.where), or use the export route",
+        source=place,
+    )
+
+
+def _baked_numbers(places: Collection[str]) -> Iterator[Finding]:
+    if places:
+        first, *more = sorted(places)
+        where = f" and in {len(more)} more lines" if more else ""
+        yield Finding(
+            rule="convert.baked",
+            severity=Severity.INFO,
+            message=f"a number was read out of a tensor here{where} while tracing; the package keeps what it was for the example",
+            advice="harmless where it is a fixed size; else write it with torch operations",
+            source=first,
+        )
 
 
 def convert(
@@ -426,6 +449,8 @@ def _options(
         "compute_units": ct.ComputeUnit.CPU_ONLY,
         "skip_model_load": True,
     }
+    if is_silently_palettized(program.module):
+        options["pass_pipeline"] = ct.PassPipeline.DEFAULT_PALETTIZATION
     if program.states:
         options["states"] = [_state_type(state, buffer) for state, buffer in program.state_buffers()]
     for name, labels in program.classes.items():
@@ -681,6 +706,18 @@ CAUSES = (
         "merge dimensions, such as batch and heads, around this operation",
     ),
     _Cause(
+        r"Only torch\.Tensor attr handled|dynamo-optimized function",
+        "convert.control_flow",
+        "control flow as an operation (torch.cond, while_loop) cannot be converted",
+        "compute both branches and choose with torch.where, or ship two models",
+    ),
+    _Cause(
+        r"must be (?:a )?rank (\d+)(?: tensor)?\. Got rank (\d+)",
+        "convert.rank",
+        "this operation takes tensors of rank {1} only and got rank {2}",
+        "merge dimensions around it, or compute it slice by slice",
+    ),
+    _Cause(
         r"GuardOnDataDependent|[Dd]ata.dependent|Could not guard|unbacked",
         "convert.data_dependent",
         "the graph depends on the values of a tensor",
@@ -822,6 +859,40 @@ ADVICE = {
     "view_as_complex": "carry the real and imaginary parts as two tensors",
     "polar": "carry the real and imaginary parts as two tensors",
     "unfold": "use torch.nn.functional.unfold or a gather with constant indices",
+    # what MIL has instead: rewrites that convert, checked by tests/test_rewrites.py
+    "acosh": "write torch.log(x + torch.sqrt(x * x - 1))",
+    "asinh": "write torch.log(x + torch.sqrt(x * x + 1)) for the absolute value, with the sign put back",
+    "cdist": "write torch.sqrt(torch.clamp((x * x).sum(-1)[..., None] + (y * y).sum(-1)[..., None, :] - 2 * x @ y.transpose(-1, -2), min=0))",
+    "copysign": "write torch.abs(x) * torch.sign(y)",
+    "dist": "write torch.sqrt(((x - y) ** 2).sum())",
+    "erfc": "write 1 - torch.erf(x)",
+    "fmax": "write torch.maximum(x, y)",
+    "fmin": "write torch.minimum(x, y)",
+    "fmod": "write x - torch.sign(x / y) * torch.floor(torch.abs(x / y)) * y",
+    "hypot": "write torch.sqrt(x * x + y * y)",
+    "isinf": "write torch.abs(x) > 3e38",
+    "ldexp": "write x * torch.exp2(y)",
+    "lerp": "write x + weight * (y - x)",
+    "logaddexp2": "write torch.maximum(x, y) + torch.log2(1 + torch.exp2(-torch.abs(x - y)))",
+    "masked_select": "multiply by the mask, or use torch.where: a size that depends on data runs on the CPU only",
+    "nanmean": "write torch.where(ok, x, 0).sum(-1) / ok.sum(-1), with ok = x == x",
+    "prod": "write torch.exp(torch.log(x).sum(-1)) for positive x, or multiply the slices",
+    "signbit": "write x < 0",
+    "trunc": "write torch.sign(x) * torch.floor(torch.abs(x))",
+    "bilinear": "write torch.einsum('bi,oij,bj->bo', x, weight, y) + bias",
+    "embedding_bag": "use torch.nn.Embedding and mean or sum over the bag",
+    "gru": "use the trace route, which keeps recurrent layers",
+    "lstm": "use the trace route, which keeps recurrent layers",
+    "lstm_cell": "use torch.nn.LSTM, or the route export-default",
+    "median": "use torch.topk or torch.sort and take the middle",
+    "kthvalue": "use torch.topk and take the last",
+    "var_mean": "call mean and var one after the other",
+    "std_mean": "call mean and std one after the other",
+    "upsample_bicubic2d": "resize a constant beforehand, use bilinear, or the route export-default",
+    "bitwise_xor": "for flags: use logical_xor; other bits have no counterpart",
+    "linalg_inv": "compute it outside the model, or write out the formula for small matrices",
+    "fft_fft2": "carry real and imaginary parts, and multiply by a constant matrix of cosines and sines",
+    "adaptive_avg_pool3d": "use avg_pool3d with a constant window, or mean over the axes",
 }
 
 

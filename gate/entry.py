@@ -12,26 +12,30 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gate import data, metrics, unread, waivers
+from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
-from gate.checks.accuracy import per_item_path
-from gate.compress import Compressed, Workers, cast_float16, compress
-from gate.config import Config, ModelEntry, Waiver
+from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
+from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
+from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
+from gate.handover import Writer
 from gate.interface import interface_of
+from gate.patterns import kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
-from gate.report import Data, Result, Role
+from gate.report import CheckName, Data, Result, Role
 from gate.source import Reference, Source, StoredReference, reference_for, why_unread
+
+SEARCH_SHARE = (
+    0.3  # of the items, where gate.yml keeps none for a search; the more certify, the smaller the drop proven
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Circumstances:
     cache: Path | None
     workers: Workers
     work: Path  # packages/, logs/ and per_item/ go here
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
+    handover: Writer | None = None  # what another machine gets to judge
+    left: tuple[CheckName, ...] = ()  # checks that are left to that machine
 
 
 @dataclass
@@ -58,6 +66,8 @@ class Trial:
     conversion: Conversion = field(default_factory=Conversion)
     bench: Bench = field(default_factory=lambda: Bench((), ""))
     digest: str | None = None
+    searches: bool = False  # is its policy to be found?
+    search_items: Dataset | None = None
     unread: str | None = None  # why only its size can be judged
 
     @property
@@ -86,6 +96,8 @@ class Trial:
         self.unread = why_unread(package)
         if self.unread is not None:
             return
+        told = unmatched(self.entry.keep_float32, names_of(kinds_in(package), {}), ())
+        self.conversion = Conversion(finished=package, findings=tuple(told))
         self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -96,28 +108,30 @@ class Trial:
         reference = reference_for(
             self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
         )
-        samples, origin, kinds = self._samples(example, dataset, reference)
+        drawn = self._samples(example, dataset, reference)
         if reference is None:
             why = "There is no reference: a finished package needs one in gate.yml, such as reference: {onnx: …}."
             return Bench(
-                samples,
-                origin,
+                drawn.samples,
+                drawn.origin,
                 no_reference=why,
                 dataset=dataset,
                 example=example,
-                kinds=kinds,
+                kinds=drawn.kinds,
                 own_metric=self._own_metric(),
             )
+        drawn, answers = answered(drawn, reference.references)
         return Bench(
-            samples,
-            origin,
-            tuple(reference.references(samples)),
+            drawn.samples,
+            drawn.origin,
+            answers,
             reference.kind,
             dataset=dataset,
             example=example,
             references=reference.references,
-            kinds=kinds,
+            kinds=drawn.kinds,
             own_metric=self._own_metric(),
+            steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
 
     def _base_package(self) -> Path | None:
@@ -130,19 +144,25 @@ class Trial:
         inside = package.is_relative_to(baseline.folder.resolve())
         return package if inside and package.is_dir() else None
 
-    def _own_metric(self) -> Callable[[Mapping[str, Array], Any], Array] | None:
-        """The team's metric, run by the worker on a batch of outputs."""
+    def _own_metric(self) -> Callable[[], metrics.OwnCode] | None:
+        """The team's metric, run by the worker; its file is looked at when it is first needed."""
         choice = self.entry.metric
         if choice is None or not metrics.is_own(choice):
             return None
 
         def per_item(outputs: Mapping[str, Array], labels: Any) -> Array:
             rows = [{name: values[i] for name, values in outputs.items()} for i in range(len(labels))]
-            answer = self.source.metric(rows, list(labels))
-            metrics.check_direction(choice, answer.higher_is_better)
-            return np.array(answer.per_item)
+            return metrics.own_rows(choice, self.source.metric(rows, list(labels)).per_item)
 
-        return per_item
+        def code() -> metrics.OwnCode:
+            facts = self.source.metric((), ())
+            metrics.check_direction(choice, facts.higher_is_better)
+            return metrics.OwnCode(per_item, self._aggregate if facts.aggregates else None)
+
+        return code
+
+    def _aggregate(self, rows: Array, weights: Array) -> Array:
+        return self.source.aggregate(rows.tolist(), weights)
 
     def _samples(self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None) -> Drawn:
         """Stored outputs answer to the items of the data set in their order, and to nothing else."""
@@ -156,16 +176,33 @@ class Trial:
         return self.around.engine.load(package).predict(samples)
 
     def _dataset(self) -> Dataset | None:
+        found = self._items()
+        if found is None:
+            return None
+        parts = data.split(found, self.splits)
+        if self.searches:
+            if not len(parts[Part.SEARCH]):
+                raise UsageError(f"models.{self.entry.name}.dataset: no item is kept for the search; see splits")
+            self.search_items = found.subset(parts[Part.SEARCH])
+        return found.subset(parts[Part.CONFIRM])
+
+    def _items(self) -> Dataset | None:
         where = self.entry.dataset
         if where is None:
             return None
         if isinstance(where, str) and ".py:" in where:
             items = self.source.items()
             side = {"id": items.ids, "slice": items.slices, "cluster": items.clusters}
-            found = data.from_items(where, items.inputs, items.labels, side)
-        else:
-            found = data.load(where, self.around.config.folder, self.entry.inputs)
-        return found.subset(data.split(found, self.entry.splits)[Part.CONFIRM])
+            return data.from_items(where, items.inputs, items.labels, side)
+        return data.load(where, self.around.config.folder, self.entry.inputs)
+
+    @property
+    def splits(self) -> Splits:
+        """The division of the items; a search that none was kept for takes a stated part of them."""
+        given = self.entry.splits
+        if not self.searches or given.search:
+            return given
+        return given.model_copy(update={"search": SEARCH_SHARE, "confirm": 1 - SEARCH_SHARE - given.calibrate})
 
     def judge(self, policy: Policy, role: Role) -> CandidateRecord:
         """Build the candidate of one policy and ask every check about it."""
@@ -175,6 +212,8 @@ class Trial:
         try:
             before = self.before(policy)
             candidate, compressed = self._build(policy, role, before)
+            subject = self.subject(candidate, compressed, before)
+            self._hand_over(subject)
         except (SourceFault, NoAnswer) as error:
             return record.model_copy(update={"results": (feasibility.judge(failed(error)),)})
         package = candidate.package
@@ -183,9 +222,14 @@ class Trial:
             "package_digest": package.digest,
             "files": package.files,
             "interface": interface_of(package.path),
-            "results": self._results(self.subject(candidate, compressed, before)),
+            "results": self._results(subject),
         }
         return record.model_copy(update=update)
+
+    def _hand_over(self, subject: base.Subject) -> None:
+        if self.around.handover is not None:
+            source = f"{self.entry.source.kind} {self.entry.source.location}"
+            self.around.handover.add(subject, source, self.digest)
 
     def _results(self, subject: base.Subject) -> tuple[Result, ...]:
         today = date.today()
@@ -196,7 +240,12 @@ class Trial:
     def _answers(self, subject: base.Subject) -> tuple[Result, ...]:
         if self.unread is not None:
             return unread.results(subject, self.unread)
-        return tuple(result for check in CHECKS for result in base.run(check, subject))
+        return tuple(result for check in CHECKS for result in self._ask(check, subject))
+
+    def _ask(self, check: base.Check, subject: base.Subject) -> tuple[Result, ...]:
+        if check.name in self.around.left:
+            return (base.not_run(check.name, "Left to the machine that profiles first.", required=True),)
+        return base.run(check, subject)
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""
@@ -216,9 +265,16 @@ class Trial:
         if self.unread is not None:
             unread.refuse_policy(policy, self.unread)
             return finished
-        if policy.precision is not Precision.FLOAT16 or not computes_float32(finished):
-            return finished
         kept = (*self.entry.keep_float32, *policy.keep_float32)
+        if policy.precision is not Precision.FLOAT16:
+            return finished
+        if not computes_float32(finished):
+            if kept:
+                raise UsageError(
+                    f"model {self.entry.name!r}: keep_float32: found {finished.name} in float16 already, expected a float32 package "
+                    "to cast; keep the ops when it is converted, or hand over the float32 package"
+                )
+            return finished
         cast = self.scratch / f"float16{'-' + policy.digest[:12] if kept else ''}.mlpackage"
         if not cast.exists():
             cast_float16(finished, cast, kept)
@@ -239,8 +295,13 @@ class Trial:
             layers=self.conversion.layers,
             cache=self.around.cache,
             workers=self.around.workers,
+            calibration=self._calibration() if policy.activations else None,
         )
         return Candidate(role, policy, read_package(out)), compressed
+
+    def _calibration(self) -> Calibration:
+        """The items that activation ranges come from: their own file, or their part of the data set."""
+        return calibration.items(self.entry, self.around.config, self.bench.example, self._items, self.bench.dataset)
 
     def subject(self, candidate: Candidate, compressed: Compressed | None, before: Path) -> base.Subject:
         """All that the checks may look at."""
@@ -253,8 +314,11 @@ class Trial:
             bench=self.bench,
             engine=around.engine,
             baseline=around.baseline,
+            release=around.release,
+            refused=around.refused,
             compressed=compressed,
             before=before,
+            base_package=self._base_package(),
             out=around.work,
         )
 

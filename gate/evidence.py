@@ -9,7 +9,7 @@ anyone can derive the verdict again without a model.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gate.config import AccuracyBudget, MetricChoice
 from gate.data import Batch, Dataset
 from gate.errors import UsageError
 from gate.files import write_text
-from gate.metrics import Kind, Metric, Outputs, load
+from gate.metrics import Kind, Metric, Outputs, load, no_aggregate
 from gate.report import Outcome
 
 Array = npt.NDArray[Any]
@@ -64,11 +64,44 @@ class Evidence:
     clusters: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     dataset: str = ""  # digest
+    has: Mapping[str, Array] = field(
+        default_factory=dict
+    )  # of a yardstick that lacks items: which of these it answered
+    partial: bool = False  # a part that an earlier report answered, too
+    shared: Mapping[str, int] = field(default_factory=dict)  # of the same: how many of the data set's items it answered
 
     @property
     def n(self) -> int:
         """Items that were evaluated."""
         return len(self.ids)
+
+    def paired(self, name: str) -> "Evidence":
+        """Return the part that a yardstick answered, too: all of it, unless an earlier report stopped early."""
+        if name not in self.has:
+            return self
+        part = self.subset(np.flatnonzero(self.has[name]))
+        stop = Stop.ALL if part.n == self.shared[name] else self.stop
+        return replace(part, total=self.shared[name], stop=stop, sequential=self.sequential, partial=True)
+
+    def subset(self, index: Array) -> "Evidence":
+        """Return the items at these positions, as if there were no others."""
+
+        def chosen(values: Sequence[str] | None) -> tuple[str, ...] | None:
+            return None if values is None else tuple(values[i] for i in index)
+
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in index),
+            candidate=self.candidate[index],
+            yardsticks={name: rows[index] for name, rows in self.yardsticks.items()},
+            total=len(index),
+            stop=Stop.ALL,
+            sequential=False,
+            slices=chosen(self.slices),
+            clusters=chosen(self.clusters),
+            classes=chosen(self.classes),
+            has={name: has[index] for name, has in self.has.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,21 +112,27 @@ class Recorded:
 
 
 def recorded(earlier: Evidence, dataset: Dataset, metric: Metric) -> Recorded:
-    """Take an earlier candidate as a yardstick; raise UsageError with the reason where it cannot be compared with."""
-    if (earlier.metric.name, dict(earlier.metric.parameters)) != (metric.name, dict(metric.parameters)):
+    """Take an earlier candidate as a yardstick; raise UsageError with the reason where it cannot be compared with.
+
+    One that stopped early lacks items; then the two are paired on those that both have.
+    """
+    if (earlier.metric.kind, _protocol(earlier.metric)) != (metric.kind, _protocol(metric)):
         raise UsageError(
-            f"the baseline measured {earlier.metric.name} by another protocol; run it again on this metric"
+            f"it measured by another protocol ({_protocol(earlier.metric)}, now {_protocol(metric)}); run it again on this metric"
         )
     if not earlier.labelled or dataset.labels is None:
-        raise UsageError("the baseline's values follow from its own reference's answers, since the data has no labels")
+        raise UsageError("its values follow from its own reference's answers, since the data has no labels")
     if earlier.dataset != dataset.digest:
-        raise UsageError("the baseline was measured on other data; run it again on this data")
-    missing = set(dataset.ids) - set(earlier.ids)
-    if missing:
-        raise UsageError(
-            f"the baseline stopped early and lacks {len(missing):,} of {len(dataset):,} items; run it with stop: never"
-        )
+        raise UsageError("it was measured on other data (the digests differ); run it again on this data")
+    if not set(dataset.ids) & set(earlier.ids):
+        raise UsageError("it has none of these items, since its verdict needed no evaluation; run it with stop: never")
     return Recorded(dict(zip(earlier.ids, earlier.candidate, strict=True)))
+
+
+def _protocol(metric: Metric) -> str:
+    """Write a metric with its parameters: f1 (average: binary)."""
+    given = ", ".join(f"{name}: {value}" for name, value in metric.parameters.items())
+    return f"{metric.name} ({given})" if given else metric.name
 
 
 def measure(
@@ -127,10 +166,14 @@ def measure(
     }
     gathered = _Gathered(metric, asked, known)
     if early:
-        early.watch({name: rows for name, (rows, _) in known.items()})
+        early.watch(known)
     for index in _batches(order, batch_items):
         gathered.add(dataset.batch(index), predict)
-        if early and early.decided(*gathered.newest) and not (gathered.identical and early.stop is Stop.CURTAILED):
+        if (
+            early
+            and early.decided(gathered.newest, index)
+            and not (gathered.identical and early.stop is Stop.CURTAILED)
+        ):
             break  # curtailment saves next to nothing on a pass: better to see whether all answers are identical
     return gathered.evidence(dataset, order, same, early)
 
@@ -158,10 +201,25 @@ def _check_labels(dataset: Dataset, metric: Metric) -> None:
         )
 
 
-def _known(yardstick: Predict | Recorded, dataset: Dataset, metric: Metric, size: int) -> tuple[Array, list[bytes]]:
-    """Return a yardstick's rows on every item, in the order of the data, and digests of its outputs; runs it if it must."""
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A yardstick's rows on every item, in the order of the data, digests of its outputs, and which items it answered."""
+
+    rows: Array
+    digests: list[bytes]
+    has: Array
+
+    @property
+    def right(self) -> int:
+        return int(is_right(self.rows[self.has]).sum())
+
+
+def _known(yardstick: Predict | Recorded, dataset: Dataset, metric: Metric, size: int) -> _Known:
+    """Return a yardstick's rows on every item; runs it if it must."""
     if isinstance(yardstick, Recorded):
-        return np.stack([yardstick.rows[name] for name in dataset.ids]), [b""] * len(dataset)
+        nothing = np.full_like(next(iter(yardstick.rows.values())), np.nan)
+        rows_by_id = np.stack([yardstick.rows.get(name, nothing) for name in dataset.ids])
+        return _Known(rows_by_id, [b""] * len(dataset), np.array([name in yardstick.rows for name in dataset.ids]))
     rows: list[Array] = []
     digests: list[bytes] = []
     for index in _batches(np.arange(len(dataset)), size):
@@ -169,7 +227,7 @@ def _known(yardstick: Predict | Recorded, dataset: Dataset, metric: Metric, size
         outputs = _ask(yardstick, batch)
         rows.append(metric.per_item(outputs, batch.labels))
         digests += _digests(outputs, len(index))
-    return _stacked(rows), digests
+    return _Known(_stacked(rows), digests, np.ones(len(dataset), dtype=bool))
 
 
 def _ask(run: Predict, batch: Batch) -> Outputs:
@@ -205,9 +263,7 @@ def _digests(outputs: Outputs, count: int) -> list[bytes]:
 class _Gathered:
     """Rows as they come in, batch by batch."""
 
-    def __init__(
-        self, metric: Metric, asked: Mapping[str, Predict | Recorded], known: Mapping[str, tuple[Array, list[bytes]]]
-    ) -> None:
+    def __init__(self, metric: Metric, asked: Mapping[str, Predict | Recorded], known: Mapping[str, _Known]) -> None:
         self._metric, self._asked, self._known = metric, asked, known
         self._running = {n: run for n, run in asked.items() if n not in known and not isinstance(run, Recorded)}
         self._candidate: list[Array] = []
@@ -224,7 +280,8 @@ class _Gathered:
         self._candidate.append(self._metric.per_item(outputs, labels))
         for name in self._asked:
             if name in self._known:
-                rows, other = self._known[name][0][batch.index], [self._known[name][1][i] for i in batch.index]
+                known = self._known[name]
+                rows, other = known.rows[batch.index], [known.digests[i] for i in batch.index]
             else:
                 rows, other = self._metric.per_item(answers[name], labels), _digests(answers[name], len(batch.ids))
             self._yardsticks[name].append(rows)
@@ -244,9 +301,9 @@ class _Gathered:
         return bool(self._asked) and not self._differs
 
     @property
-    def newest(self) -> tuple[Array, dict[str, Array]]:
-        """Rows of the last batch."""
-        return self._candidate[-1], {name: rows[-1] for name, rows in self._yardsticks.items()}
+    def newest(self) -> Array:
+        """The candidate's rows of the last batch."""
+        return self._candidate[-1]
 
     def evidence(self, dataset: Dataset, order: Array, same: frozenset[str], early: "_Early | None") -> Evidence:
         """Close the books."""
@@ -262,7 +319,7 @@ class _Gathered:
             labelled=dataset.labels is not None and not self._metric.needs_reference,
             stop=early.stop if early and len(candidate) < len(dataset) else Stop.ALL,
             sequential=early is not None and early.sequential,
-            right={name: _count_right(rows) for name, (rows, _) in self._known.items()} if early else {},
+            right={name: known.right for name, known in self._known.items()} if early else {},
             same=same | (self._asked.keys() - self._differs if len(candidate) == len(dataset) else set()),
             outputs=self._outputs,
             slices=used.slices,
@@ -271,16 +328,14 @@ class _Gathered:
             if used.labels is not None and self._metric.labels_are_classes
             else None,
             dataset=dataset.digest,
+            has={name: known.has[index] for name, known in self._known.items() if not known.has.all()},
+            shared={name: int(known.has.sum()) for name, known in self._known.items() if not known.has.all()},
         )
 
 
 def is_right(rows: Array) -> Array:
     """Read rows of a binary metric; an answer that is not finite is wrong."""
     return np.asarray(np.nan_to_num(rows, nan=0.0) == 1)
-
-
-def _count_right(rows: Array) -> int:
-    return int(is_right(rows).sum())
 
 
 class _Early:
@@ -292,31 +347,33 @@ class _Early:
         self.stop = Stop.CURTAILED
         self._questions: list[_Question] = []
 
-    def watch(self, known: Mapping[str, Array]) -> None:
+    def watch(self, known: Mapping[str, _Known]) -> None:
         """Begin, with every yardstick's rows on the whole data set."""
         budget = self._budget
         early, final = stats.shared_confidence(budget.confidence) if self.sequential else (None, budget.confidence)
         if budget.drop is not None:
             margin = stats.exact(budget.drop.value)
-            for name, rows in known.items():
+            for yardstick in known.values():
                 sequence = early and stats.ConfidenceSequence(float(margin), early)
-                curtailment = stats.Curtailment(_count_right(rows), self._total, margin, final)
-                self._questions.append(_Question(name, curtailment, sequence or None))
+                curtailment = stats.Curtailment(yardstick.right, int(yardstick.has.sum()), margin, final)
+                self._questions.append(_Question(yardstick, curtailment, sequence or None))
         if budget.at_least is not None:
             sequence = early and floor_sequence(budget.at_least, early)
             floor = stats.FloorCurtailment(self._total, budget.at_least, final)
             self._questions.append(_Question(None, floor, sequence or None))
 
-    def decided(self, candidate: Array, yardsticks: Mapping[str, Array]) -> bool:
+    def decided(self, candidate: Array, index: Array) -> bool:
         """Take the newest rows; is the verdict certain? One failure is enough for that, a pass takes every question.
 
         What is certain to stay inconclusive goes on, since its reader needs the narrowest interval.
         """
-        answers = [question.update(candidate, yardsticks) for question in self._questions]
+        answers = [question.update(candidate, index) for question in self._questions]
         failed = [stop for outcome, stop in answers if outcome is Outcome.FAIL]
         stops = failed or [stop for _, stop in answers]
         self.stop = Stop.SEQUENTIAL if Stop.SEQUENTIAL in stops else Stop.CURTAILED
-        return bool(failed) or (bool(answers) and all(outcome is Outcome.PASS for outcome, _ in answers))
+        if failed or self._budget.asks_every_item:
+            return bool(failed)
+        return bool(answers) and all(outcome is Outcome.PASS for outcome, _ in answers)
 
 
 def floor_sequence(floor: float, confidence: float) -> stats.ConfidenceSequence:
@@ -329,19 +386,26 @@ class _Question:
 
     def __init__(
         self,
-        name: str | None,
+        yardstick: _Known | None,
         curtailment: stats.Curtailment | stats.FloorCurtailment,
         sequence: stats.ConfidenceSequence | None,
     ) -> None:
-        self._name, self._curtailment, self._sequence = name, curtailment, sequence
+        self._yardstick, self._curtailment, self._sequence = yardstick, curtailment, sequence
 
-    def update(self, candidate: Array, yardsticks: Mapping[str, Array]) -> tuple[Outcome | None, Stop]:
-        """Take the newest rows; return the answer, if it is certain, and what made it so."""
-        right = is_right(candidate)
-        other = np.zeros_like(right) if self._name is None else is_right(yardsticks[self._name])
+    def update(self, candidate: Array, index: Array) -> tuple[Outcome | None, Stop]:
+        """Take the newest rows, of the items at these positions; return the answer, if it is certain, and what made it so."""
+        right, other = self._both(candidate, index)
         certain = self._curtailment.update(right, other)
         seen = self._sequence and self._sequence.update(other.astype(float) - right.astype(float))
         return (seen, Stop.SEQUENTIAL) if seen else (certain, Stop.CURTAILED)
+
+    def _both(self, candidate: Array, index: Array) -> tuple[Array, Array]:
+        """Return who is right, candidate and yardstick, on the items that both answered; a floor has no yardstick."""
+        right = is_right(candidate)
+        if self._yardstick is None:
+            return right, np.zeros_like(right)
+        both = self._yardstick.has[index]
+        return right[both], is_right(self._yardstick.rows[index])[both]
 
 
 # --- per_item.jsonl ----------------------------------------------------------------------------------------------------
@@ -352,6 +416,7 @@ def write_per_item(path: Path, evidence: Evidence) -> str:
     head = {
         "schema": SCHEMA,
         "metric": {"name": evidence.metric.name, **evidence.metric.parameters},
+        "aggregate": evidence.metric.is_aggregated,
         "dataset": evidence.dataset,
         "total": evidence.total,
         "labelled": evidence.labelled,
@@ -360,6 +425,7 @@ def write_per_item(path: Path, evidence: Evidence) -> str:
         "right": dict(evidence.right),
         "same": sorted(evidence.same),
         "outputs": list(evidence.outputs),
+        "shared": dict(evidence.shared),
     }
     lines = [head, *(_item(evidence, i) for i in range(evidence.n))]
     text = "".join(json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n" for line in lines)
@@ -373,7 +439,11 @@ def _item(evidence: Evidence, i: int) -> dict[str, Any]:
         "id": evidence.ids[i],
         "candidate": _plain(evidence.candidate[i]),
         **{name: values[i] for name, values in optional.items() if values is not None},
-        "yardsticks": {name: _plain(rows[i]) for name, rows in evidence.yardsticks.items()},
+        "yardsticks": {
+            name: _plain(rows[i])
+            for name, rows in evidence.yardsticks.items()
+            if name not in evidence.has or evidence.has[name][i]
+        },
     }
 
 
@@ -383,31 +453,31 @@ def _plain(row: Array) -> Any:
     return values[0] if np.ndim(row) == 0 else values
 
 
-def read_per_item(path: Path) -> Evidence:
-    """Read what `write_per_item` wrote."""
+def read_per_item(path: Path, aggregate: Callable[[Array, Array], Array] | None = None) -> Evidence:
+    """Read what `write_per_item` wrote; the figure of a team's own aggregate is asked of `aggregate` when it is needed."""
     try:
         head, *items = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if head["schema"] != SCHEMA:
             raise UsageError(f"{path}: found schema {head['schema']!r}, expected {SCHEMA!r}")
-        return _read(head, items)
+        own = (aggregate or no_aggregate) if head["aggregate"] else None
+        return _read(head, items, load(MetricChoice(**head["metric"]), aggregate=own))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not a per-item file of this version: {error!r}") from None
 
 
-def _read(head: Mapping[str, Any], items: list[dict[str, Any]]) -> Evidence:
+def _read(head: Mapping[str, Any], items: list[dict[str, Any]], metric: Metric) -> Evidence:
     def column(name: str) -> tuple[str, ...] | None:
         return tuple(item[name] for item in items) if items and name in items[0] else None
 
+    shared = dict(head["shared"])
+    names = dict.fromkeys(name for item in items for name in item["yardsticks"])
     return Evidence(
-        metric=load(MetricChoice(**head["metric"])),
+        metric=metric,
         ids=tuple(item["id"] for item in items),
         candidate=np.array([item["candidate"] for item in items], dtype=float),
-        yardsticks={
-            name: np.array([item["yardsticks"][name] for item in items], dtype=float)
-            for name in (items[0]["yardsticks"] if items else ())
-        },
+        yardsticks={name: _rows_of(name, items) for name in names},
         total=head["total"],
         labelled=head["labelled"],
         stop=Stop(head["stop"]),
@@ -419,4 +489,14 @@ def _read(head: Mapping[str, Any], items: list[dict[str, Any]]) -> Evidence:
         clusters=column("cluster"),
         classes=column("class"),
         dataset=head["dataset"],
+        has={name: np.array([name in item["yardsticks"] for item in items]) for name in shared},
+        shared=shared,
     )
+
+
+def _rows_of(name: str, items: list[dict[str, Any]]) -> Array:
+    """Read a yardstick's rows; null was a number that is not finite, and what it did not answer becomes NaN."""
+    rows = [item["yardsticks"].get(name) for item in items]
+    like = next(row for row in rows if row is not None) if any(row is not None for row in rows) else 0.0
+    nothing = np.full(np.shape(like), np.nan).tolist()
+    return np.array([nothing if row is None else row for row in rows], dtype=float)

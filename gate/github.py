@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
@@ -28,6 +29,8 @@ PAGE = 100
 MAX_PAGES = 100
 COMPARED_FILES_LIMIT = 300  # the compare endpoint lists no more, and does not say that it left some out
 PULL_FILES_LIMIT = 3_000
+DESCRIPTION_LIMIT = 140
+FILE_BYTES = 100_000_000  # GitHub's own limit for the contents of a file
 WRITE_PAUSE_SECONDS = 1.0
 ARTIFACT_BYTES = 8_000_000
 MEMBER_BYTES = 32_000_000
@@ -47,6 +50,10 @@ class GitHubError(NoAnswer):
 
 class CannotComment(GitHubError):
     """The token may not write comments here, as with a pull request from a fork."""
+
+
+class CannotSetStatus(GitHubError):
+    """The token may not set commit statuses: the job lacks `statuses: write`."""
 
 
 class Uncertain(GitHubError):
@@ -80,6 +87,7 @@ class PullRequest:
     base_sha: str
     head_repository: str | None  # None when the fork was deleted
     base_repository: str
+    head_branch: str = ""
 
     @property
     def from_fork(self) -> bool:
@@ -95,6 +103,7 @@ class PullRequest:
             base_sha=base["sha"],
             head_repository=head["repo"]["full_name"] if head.get("repo") else None,
             base_repository=base["repo"]["full_name"],
+            head_branch=head.get("ref") or "",
         )
 
 
@@ -108,16 +117,18 @@ class WorkflowRun:
     head_sha: str
     head_branch: str
     head_owner: str
+    conclusion: str = ""
 
     @staticmethod
     def read(data: Mapping[str, Any]) -> "WorkflowRun":
         return WorkflowRun(
             id=int(data["id"]),
             event=data["event"],
-            path=data.get("path", ""),
+            path=(data.get("path") or "").partition("@")[0],
             head_sha=data["head_sha"],
             head_branch=data.get("head_branch") or "",
             head_owner=((data.get("head_repository") or {}).get("owner") or {}).get("login", ""),
+            conclusion=data.get("conclusion") or "",
         )
 
 
@@ -202,9 +213,14 @@ class Client:
         finally:
             self._last_write = self.clock.now()
 
-    def download(self, path: str, limit: int) -> bytes:
+    def raw(self, path: str, limit: int, **params: str) -> bytes:
+        """Return the bytes of a file of the repository."""
+        headers = HEADERS | {"Accept": "application/vnd.github.raw+json"}
+        return _capped(self._send("GET", self.api_url + path, params=params, headers=headers), path, limit)
+
+    def download(self, path: str, limit: int, accept: str = HEADERS["Accept"]) -> bytes:
         """Return a file that GitHub redirects to; our token does not travel to the other host."""
-        response = self._send("GET", self.api_url + path, allow_redirects=False)
+        response = self._send("GET", self.api_url + path, allow_redirects=False, headers=HEADERS | {"Accept": accept})
         if response.is_redirect:
             with self.session.request(
                 "GET", response.headers["location"], timeout=TIMEOUT_SECONDS, stream=True
@@ -358,6 +374,35 @@ def _utf16_units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
+# --- the commit status -----------------------------------------------------------------------------------------------
+
+
+class State(StrEnum):
+    """What a commit status can say."""
+
+    ERROR = "error"
+    FAILURE = "failure"
+    SUCCESS = "success"
+
+
+def set_status(
+    client: Client, repository: str, sha: str, state: State, context: str, description: str, url: str | None
+) -> None:
+    """Set a commit status. It is safe to repeat: the newest of a context counts."""
+    body = {"state": state.value, "context": context, "description": description[:DESCRIPTION_LIMIT], "target_url": url}
+    for _ in range(client.patience.attempts):
+        try:
+            client.write("POST", f"/repos/{repository}/statuses/{sha}", body)
+            return
+        except Uncertain:
+            client.clock.sleep(client.patience.backoff_seconds)
+        except GitHubError as error:
+            if error.status in (401, 403):
+                raise CannotSetStatus(f"{repository}: the token may not set a status ({error})", error.status) from None
+            raise
+    raise GitHubError(f"{repository}@{sha[:12]}: the status could not be set in {client.patience.attempts} attempts")
+
+
 # --- which files, which pull request, which artifact ---------------------------------------------------------------
 
 
@@ -375,6 +420,17 @@ def changed_files(client: Client, event: Event) -> frozenset[str] | None:
     if len(files) >= limit:
         return None
     return frozenset(name for file in files for name in (file["filename"], file.get("previous_filename")) if name)
+
+
+def file_at(client: Client, repository: str, path: str, ref: str) -> bytes | None:
+    """Return a file as it is at a commit, or None where there is none."""
+    where = f"/repos/{repository}/contents/{quote(path, safe='')}"
+    try:
+        return client.raw(where, FILE_BYTES, ref=ref)
+    except GitHubError as error:
+        if error.status == requests.codes.not_found:
+            return None
+        raise
 
 
 def pull_request_of_run(client: Client, repository: str, run: WorkflowRun) -> PullRequest | None:

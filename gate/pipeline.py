@@ -5,53 +5,90 @@ Plan (read and refuse before any work) → for each model entry: source, convers
 report. Everything is written into a private folder first and moved into place at the end.
 """
 
-import importlib.metadata
 import logging
-import platform
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import __version__, render, waivers
-from gate.checks.app_size import judge as judge_app_size
-from gate.checks.base import no_answer, not_run
+from gate import carry, limits, search
+from gate.app_size import judge_app
+from gate.checks.base import no_answer
 from gate.compress import Workers
-from gate.config import ModelEntry
+from gate.config import ModelEntry, load, load_waivers
 from gate.entry import Circumstances, Trial
-from gate.errors import UsageError
+from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import write_text
+from gate.handover import start
+from gate.mil import MilError
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
-from gate.report import App, CheckName, Model, Report, Result, Role, Run, make_report
+from gate.render import write_views
+from gate.report import App, CheckName, Finding, Model, Report, Result, Role, Run, make_report, verdict
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
+from gate.tools import tool_versions
 
-__all__ = ["Options", "Plan", "check", "make_plan"]
+__all__ = ["Options", "Plan", "check", "make_plan", "tool_versions"]
 
 Progress = Callable[[str], None]
-PUBLISHED = ("packages", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
+LEFT = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # what `--profile-first` leaves to the other machine
+PUBLISHED = ("packages", "policies", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
 
 
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs) as workers:
-        around = Circumstances(plan.config, plan.engine, plan.baseline, plan.waivers, options.cache, workers, work)
+    with workspace(options.out) as work, toolchain_log(work), Workers(options.jobs, plan.remaining) as workers:
+        around = Circumstances(
+            plan.config,
+            plan.engine,
+            plan.baseline,
+            plan.waivers,
+            options.cache,
+            workers,
+            work,
+            release=plan.release,
+            refused=plan.refused,
+            handover=start(options.hand_over) if options.hand_over else None,
+            left=LEFT if options.profile_first else (),
+        )
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
-        report = _assemble(plan, tuple(model for model, _ in judged), {sandbox for _, sandbox in judged})
+        own = Verdicts(tuple(model for model, _ in judged), _judge_app(plan, [model for model, _ in judged]))
+        standing = _standing(plan, own, around, progress)
+        report = _assemble(plan, standing, {sandbox for _, sandbox in judged})
+        if around.handover:
+            base = None if options.approved_by else options.base_config
+            around.handover.seal(plan.config, options.config, report.run, base)
+        if plan.baseline:
+            carry.copy_files(_carried(plan), plan.baseline, work)
         write_views(report, work)
-        _publish(work, options.out)
+        publish(work, options.out)
     return report
 
 
+def search_one(options: Options, progress: Progress = lambda text: None) -> Report:
+    """Search for one model entry, and judge what was found."""
+    names = [entry.name for entry in load(options.config).models]
+    if not options.models and len(names) > 1:
+        raise UsageError(f"--model: {options.config} has {', '.join(names)}; name one of them")
+    return check(options, progress)
+
+
+def was_interrupted(report: Report) -> bool:
+    """Was a search of it stopped by Ctrl-C?"""
+    results = (result for model in report.models for result in model.shipped.results)
+    return any(finding.rule == search.INTERRUPTED for result in results for finding in result.findings)
+
+
 @contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
+def workspace(out: Path) -> Iterator[Path]:
     """A private folder beside the results; gone when the run ends in any way."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +119,7 @@ def toolchain_log(work: Path) -> Iterator[None]:
         handler.close()
 
 
-def _publish(work: Path, out: Path) -> None:
+def publish(work: Path, out: Path) -> None:
     """Move the results into place; the report last, so that a report on disk always has its packages."""
     for name in PUBLISHED:
         target = out / name
@@ -106,12 +143,14 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         time_limit=plan.remaining(),
         memory_limit=plan.config.limits.memory,
         in_container=container,
+        exchange=plan.options.exchange,
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
-        trial = Trial(entry, source, around, scratch)
+        around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
+        trial = Trial(entry, source, around, scratch, searches=plan.ask(entry) is not None)
         trial.prepare()
-        candidates = tuple(_judge_candidate(trial, policy, plan, progress) for policy in plan.policies[entry.name])
+        candidates, shipped = _candidates(trial, plan, progress)
         log = _keep_log(source, entry, around.work)
         sandbox = source.sandbox
     model = Model(
@@ -121,20 +160,65 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         reference=trial.bench.reference_name,
         route=trial.conversion.route,
         deployment_target=plan.config.target(entry),
-        data=trial.data_record(plan.policies[entry.name][0]),
+        data=trial.data_record(shipped),
         log=log,
         seconds=time.monotonic() - started,
-        candidates=candidates,
+        candidates=(*_shipped_elsewhere(plan, entry), *candidates),
     )
     return model, sandbox
 
 
-def _judge_candidate(trial: Trial, policy: Policy, plan: Plan, progress: Progress) -> CandidateRecord:
-    role = Role.SHIP if policy is plan.policies[trial.entry.name][0] else Role.EXPLORE
+def _shipped_elsewhere(plan: Plan, entry: ModelEntry) -> tuple[CandidateRecord, ...]:
+    """Name the shipped policy where another part judges it: a model's first candidate is the one that ships."""
+    shipped = plan.policies[entry.name][0]
+    if shipped in plan.judged(entry.name):
+        return ()
+    return (CandidateRecord(role=Role.SHIP, policy=shipped.name, summary=shipped.summary),)
+
+
+def _candidates(trial: Trial, plan: Plan, progress: Progress) -> tuple[tuple[CandidateRecord, ...], Policy]:
+    """Judge the policies of this part, the shipped one as gate.yml names it or as it is found; return that too."""
+    start, policies = plan.policies[trial.entry.name][0], plan.judged(trial.entry.name)
+    shipped, told = _search(trial, plan, progress) if start in policies else (start, ())
+    judged = tuple(
+        _with(_judge_candidate(trial, shipped, Role.SHIP, plan, progress), told)
+        if policy is start
+        else _judge_candidate(trial, policy, Role.EXPLORE, plan, progress)
+        for policy in policies
+    )
+    return judged, shipped
+
+
+def _search(trial: Trial, plan: Plan, progress: Progress) -> tuple[Policy, tuple[Result, ...]]:
+    """Return the policy that ships, as gate.yml names it or as it is found; a found one is written for the team to commit."""
+    start, ask = plan.policies[trial.entry.name][0], plan.ask(trial.entry)
+    if ask is None or not trial.conversion.usable:
+        return start, ()
+    where = plan.engine.environment
+    try:
+        found = search.search(trial, start, ask, lambda text: progress(f"{trial.entry.name}: {text}"))
+    except (MilError, NoAnswer, SourceFault) as error:
+        missing = no_answer(CheckName.ACCURACY, f"the search ended without an answer: {error}", where)
+        return start, (missing.model_copy(update={"slice": search.SLICE}),)
+    text = search.write_policy(found.policy, search.file_note(found, f"gate search --model {trial.entry.name}"))
+    write_text(trial.around.work / "policies" / f"{trial.entry.name}.yaml", text)
+    return found.policy, (search.result(found, where),)
+
+
+def _with(record: CandidateRecord, told: tuple[Result, ...]) -> CandidateRecord:
+    """Add to a candidate how it was found, in the order of the checks."""
+    order = list(CheckName)
+    results = sorted((*record.results, *told), key=lambda result: order.index(result.check))
+    return record.model_copy(update={"results": tuple(results)})
+
+
+def _judge_candidate(trial: Trial, policy: Policy, role: Role, plan: Plan, progress: Progress) -> CandidateRecord:
     if plan.is_over:
         return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
-    return trial.judge(policy, role)
+    started = time.monotonic()
+    record = trial.judge(policy, role)
+    return record.model_copy(update={"seconds": time.monotonic() - started})
 
 
 def _out_of_time(plan: Plan) -> Result:
@@ -154,7 +238,79 @@ def _keep_log(source: Source, entry: ModelEntry, work: Path) -> str | None:
     return kept.relative_to(work).as_posix()
 
 
-def _assemble(plan: Plan, models: tuple[Model, ...], sandboxes: set[str]) -> Report:
+@dataclass(frozen=True)
+class Verdicts:
+    """The answers of one run, and what there is to say about the run."""
+
+    models: tuple[Model, ...]
+    app: App
+    findings: tuple[Finding, ...] = ()
+
+
+def _standing(plan: Plan, own: Verdicts, around: Circumstances, progress: Progress) -> Verdicts:
+    """Which answers count: on a pull request that changes limits, the worse of those under base's limits and its own."""
+    options = plan.options
+    if options.base_config is None:
+        declared = {model.name for model in own.models} if options.self_declared else set()
+        return replace(own, models=_declared(own.models, declared))
+    both = limits.compare(options.base_config, options.config)
+    old = _under_base(plan, both, own, around, progress)
+    counted = own if options.approved_by else _worse(old, own, around)
+    removed = () if options.approved_by else tuple(limits.missing(entry) for entry in both.removed)
+    pairs = [
+        (model.name, verdict(before.shipped.results), verdict(model.shipped.results))
+        for before, model in zip(old.models, own.models, strict=True)
+        if both.touch(model.name)
+    ]
+    if both.touch(limits.APP):
+        pairs.append((limits.APP, verdict(old.app.results), verdict(own.app.results)))
+    notes = limits.notes(both, pairs, options.approved_by, both.base.approval.label)
+    return Verdicts((*_declared(counted.models, both.new), *removed), counted.app, tuple(notes))
+
+
+def _under_base(plan: Plan, both: limits.Limits, own: Verdicts, around: Circumstances, progress: Progress) -> Verdicts:
+    """Judge again what a changed limit concerns; the rest has the same answer under both."""
+    config = both.config
+    accepted = load_waivers(Path(config.waivers)) if config.waivers else ()
+    old = replace(plan, config=config, waivers=accepted, started=time.monotonic())
+    handover = None if plan.options.approved_by else around.handover
+    there = replace(around, config=config, waivers=accepted, work=around.work / "under-base", handover=handover)
+    (there.work / "logs").mkdir(parents=True)
+    models = []
+    for entry, model in zip(old.entries, own.models, strict=True):
+        if both.touch(entry.name):
+            progress(f"{entry.name}: again, under the base branch's limits")
+            if handover:
+                handover.forget(entry.name)  # what counts is handed over
+            model, _ = _judge_entry(old, entry, there, progress)
+        models.append(model)
+    return Verdicts(tuple(models), _judge_app(old, models))
+
+
+def _worse(old: Verdicts, own: Verdicts, around: Circumstances) -> Verdicts:
+    """Take the worse answer about each model, with its files."""
+    models = tuple(limits.worse(before, model) for before, model in zip(old.models, own.models, strict=True))
+    for before, model, kept in zip(old.models, own.models, models, strict=True):
+        if kept is before and before is not model:
+            _take_over(around.work / "under-base", around.work, model.name)
+    return Verdicts(models, limits.worse_app(old.app, own.app))
+
+
+def _take_over(source: Path, target: Path, name: str) -> None:
+    """Put one model's files in place of those of the other run."""
+    for part in (f"packages/{name}", f"per_item/{name}", f"logs/{name}.log"):
+        if (target / part).is_dir():
+            shutil.rmtree(target / part)
+        if (source / part).exists():
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
+            (source / part).replace(target / part)
+
+
+def _declared(models: Iterable[Model], names: Collection[str]) -> tuple[Model, ...]:
+    return tuple(m.model_copy(update={"self_declared": True}) if m.name in names else m for m in models)
+
+
+def _assemble(plan: Plan, judged: Verdicts, sandboxes: set[str]) -> Report:
     options, config = plan.options, plan.config
     run_record = Run(
         commit=options.commit or _git_head(config.folder),
@@ -163,42 +319,26 @@ def _assemble(plan: Plan, models: tuple[Model, ...], sandboxes: set[str]) -> Rep
         config=str(options.config),
         config_digest=config.digest,
         config_from=options.config_from,
+        approved_by=options.approved_by,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.monotonic() - plan.started,
         sandbox=", ".join(sorted(sandboxes)) or "none",
         fail_on=options.fail_on,
         tools=tool_versions(),
+        part=plan.part,
     )
-    return make_report(run_record, models, _judge_app(plan, models), plan.findings)
+    models = carry.in_order(config, (*judged.models, *_carried(plan)), options.contents)
+    return make_report(run_record, models, judged.app, (*judged.findings, *plan.findings))
 
 
-def _judge_app(plan: Plan, models: tuple[Model, ...]) -> App:
-    """Sum the shipped packages. A run over some of the entries says nothing about the app."""
-    if len(models) < len(plan.config.models):
-        return App(results=(not_run(CheckName.APP_SIZE, "Only some of the app's models were judged."),))
-    sizes = {m.name: sum(f.bytes for f in m.shipped.files) if m.shipped.files else None for m in models}
+def _carried(plan: Plan) -> tuple[Model, ...]:
+    """The last results of entries of which nothing changed; every part of a divided run brings the same."""
+    return carry.carried(plan.config, plan.options.carry, plan.baseline)
+
+
+def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
     before = plan.baseline.total_bytes() if plan.baseline else None
-    result = judge_app_size(sizes, plan.config.app.budgets.app_size, before)
-    return App(results=(waivers.waive(result, waivers.APP, plan.waivers, date.today()),))
-
-
-def write_views(report: Report, work: Path) -> None:
-    """Write report.json and every view of it."""
-    for name, view in (("comment.md", render.comment), ("summary.md", render.summary), ("report.html", render.html)):
-        write_text(work / name, view(report))
-    write_text(work / "report.json", report.model_dump_json(indent=1) + "\n")
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on; numbers of other versions are not compared."""
-    names = ("torch", "coremltools", "numpy", "scikit-learn", "onnxruntime")
-    found = {"coreml-gate": __version__, "python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return judge_app(plan.config, (*models, *_carried(plan)), before, plan.waivers)
 
 
 def _git_head(folder: Path) -> str | None:

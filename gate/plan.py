@@ -6,12 +6,12 @@ Everything that is wrong with what was asked and can be known without running an
 
 import difflib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from gate import metrics, policy, waivers
+from gate import calibration, metrics, policy, shard, waivers
 from gate.baseline import Baseline, load_baseline
 from gate.checks.accuracy import check_budget
 from gate.checks.memory import refuse_impossible
@@ -20,7 +20,8 @@ from gate.engine import Engine, make_engine
 from gate.errors import ConfigError, UsageError
 from gate.files import is_lfs_pointer
 from gate.policy import Policy, Precision
-from gate.report import Finding, Severity
+from gate.report import Finding, Part, Severity
+from gate.search import AUTO, Ask, start_policy
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Options:
     policies: tuple[str, ...] = ()
     engine: str = "auto"
     baseline: Path | None = None
+    release: Path | None = None
     cache: Path | None = None
     jobs: int = 1
     fail_on: str = "fail"
@@ -40,8 +42,19 @@ class Options:
     commit: str | None = None
     base_commit: str | None = None
     config_from: str = "working tree"
+    base_config: Path | None = None  # gate.yml of the base branch, beside the files that it names
+    self_declared: bool = False  # a pull request whose base branch has no gate.yml
+    approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    carry: tuple[str, ...] = ()  # entries whose last result stands: nothing of them changed
+    contents: Mapping[str, str] = field(default_factory=dict)  # entry -> digest of what it rests on
+    shard: str | None = None  # K/N: judge this part only
+    matrix: Path | None = None  # what `gate plan` printed; dealt anew where there is none
+    exchange: Path | None = None  # shared with a container of its own for the model's code
+    hand_over: Path | None = None  # write there what another machine needs to judge the same packages
+    profile_first: bool = False  # leave what needs a run to that machine
     site: Path | None = None  # wheels that the prepare step installed, for the team's code only
+    search: Ask | None = None  # look for the smallest candidate of the entries, and judge that alone
 
 
 @dataclass(frozen=True)
@@ -55,25 +68,46 @@ class Plan:
     baseline: Baseline | None
     waivers: tuple[Waiver, ...]
     findings: tuple[Finding, ...]
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
+    part: Part | None = None  # of a run on several machines
     started: float = field(default_factory=time.monotonic)
 
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
         """The model entries that are judged."""
-        return tuple(entry for entry in self.config.models if entry.name in self.policies)
+        return tuple(entry for entry in self.config.models if entry.name in self.policies and self.judged(entry.name))
+
+    def judged(self, model: str) -> tuple[Policy, ...]:
+        """The policies of an entry that this part judges."""
+        mine = self.part and self.part.units[self.part.index - 1]
+        return tuple(one for one in self.policies[model] if mine is None or f"{model}/{one.name}" in mine)
 
     @property
     def is_over(self) -> bool:
         """Is the run's time limit used up? A stage that has begun is finished."""
-        return time.monotonic() - self.started > self.config.limits.time
+        return time.monotonic() - self.started > self._seconds
 
     def remaining(self) -> float:
         """Seconds that are left of the run's time limit; never less than one, so that a late stage still fails cleanly."""
-        return max(1.0, self.config.limits.time - (time.monotonic() - self.started))
+        return max(1.0, self._seconds - (time.monotonic() - self.started))
+
+    @property
+    def _seconds(self) -> float:
+        """The run's time limit; what a search was given on the command line comes on top."""
+        return self.config.limits.time + (self.options.search.seconds if self.options.search else 0.0)
+
+    def ask(self, entry: ModelEntry) -> Ask | None:
+        """What is to be searched for an entry; with `ship: auto`, within half of the time that is left."""
+        if self.options.search is not None:
+            return self.options.search
+        return Ask(seconds=self.remaining() / 2) if entry.ship == AUTO else None
 
 
 def make_plan(options: Options) -> Plan:
     """Read everything that can be wrong before any work is done."""
+    if options.profile_first and options.hand_over is None:
+        raise UsageError("--profile-first: leaves the runs to another machine; say with --hand-over what that one gets")
     config = load(options.config)
     refuse_impossible(config)
     entries = _selected(config, options.models)
@@ -81,12 +115,24 @@ def make_plan(options: Options) -> Plan:
         _refuse_missing_files(entry, config)
         _refuse_metric(entry)
     baseline, findings = load_baseline(options.baseline)
+    release, more = load_baseline(options.release, "release")
+    refused = {name: found[0].message for name, found in (("base", findings), ("release", more)) if found}
     accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()
     waivers.refuse_impossible(accepted, [entry.name for entry in config.models])
-    policies = {entry.name: _policies(entry, config, options.policies) for entry in entries}
+    policies = {entry.name: _policies(_asked(entry, options), config, options.policies) for entry in entries}
     _refuse_unknown_filter(options.policies, policies)
-    notes = (*findings, *waivers.expired(accepted, date.today()), *_unused(config, options))
-    return Plan(options, config, policies, make_engine(options.engine), baseline, accepted, notes)
+    part = _part(options, policies, baseline)
+    notes = (*findings, *more, *waivers.expired(accepted, date.today()), *_unused(config, options))
+    engine = make_engine(options.engine)
+    return Plan(options, config, policies, engine, baseline, accepted, notes, release, refused, part)
+
+
+def _part(options: Options, policies: dict[str, tuple[Policy, ...]], baseline: Baseline | None) -> Part | None:
+    if options.shard is None:
+        return None
+    units = {model: [one.name for one in row] for model, row in policies.items()}
+    planned = shard.read_matrix(options.matrix) if options.matrix else None
+    return shard.take(options.shard, units, planned, baseline.report if baseline else None)
 
 
 def _selected(config: Config, names: tuple[str, ...]) -> tuple[ModelEntry, ...]:
@@ -97,9 +143,17 @@ def _selected(config: Config, names: tuple[str, ...]) -> tuple[ModelEntry, ...]:
     return tuple(entry for entry in config.models if not names or entry.name in names)
 
 
+def _asked(entry: ModelEntry, options: Options) -> ModelEntry:
+    """Return the entry as it is judged: `gate search` looks at nothing but what it finds."""
+    return entry if options.search is None else entry.model_copy(update={"ship": AUTO, "explore": ()})
+
+
 def _policies(entry: ModelEntry, config: Config, wanted: tuple[str, ...]) -> tuple[Policy, ...]:
     """Load the entry's policies, the shipped one first; `--policy` filters the explored rows only."""
-    every = [policy.load(name, config.folder) for name in entry.policies]
+    every = [
+        start_policy(entry) if name == AUTO and name == entry.ship else policy.load(name, config.folder)
+        for name in entry.policies
+    ]
     names = [one.name for one in every]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"model {entry.name!r}: two of its policies are called {', '.join(sorted(twice))}; rename one")
@@ -107,15 +161,31 @@ def _policies(entry: ModelEntry, config: Config, wanted: tuple[str, ...]) -> tup
     found = tuple(one for index, one in enumerate(every) if index == 0 or not wanted or one.name in asked)
     for one in found:
         one.refuse_unless_carried_by(config.target(entry), entry.name)
+        if one.activations:
+            calibration.refuse_missing(entry, one.name)
         if one.precision is Precision.AS_IS and entry.source.kind not in ("coreml", "converter"):
             raise UsageError(
                 f"model {entry.name!r}: policy as-is is for a finished package; this source is a {entry.source.kind}"
             )
-        if one.keep_float32 and entry.source.kind in ("coreml", "converter"):
-            raise UsageError(
-                f"model {entry.name!r}: policy {one.name} keeps layers in float32, but a {entry.source.kind} source has no layer names"
-            )
+    _refuse_what_keeps_nothing(entry, found)
     return found
+
+
+def _refuse_what_keeps_nothing(entry: ModelEntry, policies: tuple[Policy, ...]) -> None:
+    """`keep_float32` leaves ops out of the cast to float16: of a finished package, only where a float16 policy casts it."""
+    if entry.source.kind not in ("coreml", "converter"):
+        return
+    why = f"a {entry.source.kind} source is converted already, and only a float16 policy casts it"
+    for one in policies:
+        if one.keep_float32 and one.precision is not Precision.FLOAT16:
+            raise UsageError(
+                f"model {entry.name!r}: policy {one.name}: keep_float32 keeps nothing ({why}); remove it, or set precision: float16"
+            )
+    if entry.keep_float32 and not any(one.precision is Precision.FLOAT16 for one in policies):
+        raise UsageError(
+            f"models.{entry.name}.keep_float32: it keeps nothing under {', '.join(one.name for one in policies)} ({why}); "
+            "remove it, or ship or explore float16"
+        )
 
 
 def _refuse_unknown_filter(wanted: tuple[str, ...], policies: dict[str, tuple[Policy, ...]]) -> None:
@@ -162,11 +232,11 @@ def _refuse_metric(entry: ModelEntry) -> None:
 def _unused(config: Config, options: Options) -> Iterator[Finding]:
     """Say which keys are read and change nothing in this version, or on this command line."""
     for entry in config.models:
-        if entry.calibration is not None:
-            yield _note(
-                f"models.{entry.name}.calibration: no policy of this version quantizes activations; it is not used"
-            )
-        if entry.splits.calibrate or entry.splits.search:
+        searches = options.search is not None or entry.ship == AUTO
+        quantizes = any(policy.load(name, config.folder).activations for name in entry.policies if name != AUTO)
+        if entry.calibration is not None and not quantizes:
+            yield _note(f"models.{entry.name}.calibration: none of its policies quantizes activations; it is not used")
+        if (entry.splits.calibrate and not quantizes) or (entry.splits.search and not searches):
             yield _note(
                 f"models.{entry.name}.splits: only the confirmation part is judged; the rest is kept for searches"
             )

@@ -8,10 +8,11 @@ less than its steps need is refused, and so is a model whose target cannot carry
 import fnmatch
 import hashlib
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 from pydantic import Field, model_validator
 
@@ -110,7 +111,36 @@ class Prune(_Step):
         return Target.IOS16
 
 
+class QuantizeActivations(Record):
+    """Compute with 8-bit inputs: a quantize and a dequantize op around conv, linear, pooling and add.
+
+    The ranges come from calibration items of the model entry.
+    """
+
+    dtype: Literal["int8", "uint8"] = Field(default="int8", description="integer type of the activations")
+    mode: Literal["linear", "linear_symmetric"] = Field(
+        default="linear_symmetric", description="with or without an offset"
+    )
+    observer: Literal["min_max", "percentile", "moving_average"] = Field(
+        default="min_max", description="how a range follows from all calibration items"
+    )
+    percentile: float = Field(
+        default=99.99,
+        gt=50,
+        le=100,
+        description="part of the values, in percent, that a range must hold, for percentile",
+    )
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="weight of the items before, for moving_average; the first sets the range"
+    )
+
+    def target(self) -> Target:
+        """Least target whose runtime can hold the result."""
+        return Target.IOS17
+
+
 Action = Palettize | Quantize | Prune
+AnyAction = Action | QuantizeActivations
 SELECTORS = {"layers", "ops", "names", "larger_than"}
 
 
@@ -120,6 +150,9 @@ class Step(Record):
     palettize: Palettize | None = Field(default=None, description="look-up tables")
     quantize: Quantize | None = Field(default=None, description="linear quantization of weights")
     prune: Prune | None = Field(default=None, description="magnitude pruning")
+    quantize_activations: QuantizeActivations | None = Field(
+        default=None, description="8-bit activations; needs calibration items"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -131,11 +164,11 @@ class Step(Record):
 
     @property
     def kind(self) -> str:
-        """`palettize`, `quantize` or `prune`."""
+        """`palettize`, `quantize`, `prune` or `quantize_activations`."""
         return next(iter(self.model_fields_set))
 
     @property
-    def action(self) -> Action:
+    def action(self) -> AnyAction:
         """The step itself."""
         return getattr(self, self.kind)  # type: ignore[no-any-return]
 
@@ -149,7 +182,10 @@ class Override(Record):
     ops: tuple[str, ...] = Field(default=(), description="MIL op types, such as linear")
     names: tuple[str, ...] = Field(default=(), description="patterns of MIL op or weight names")
     larger_than: int | None = Field(default=None, ge=0, description="only weights with more elements than this")
-    skip: bool = Field(default=False, description="leave these ops alone")
+    skip: bool | tuple[Literal["palettize", "quantize", "prune"], ...] = Field(
+        default=False, description="leave these ops alone: by every step, or by the steps named"
+    )
+    activations: bool = Field(default=True, description="false: their inputs keep their precision; weights do not")
     bits: int | None = Field(default=None, description="as in palettize")
     mode: str | None = Field(default=None, description="as in palettize or quantize")
     granularity: str | None = Field(default=None, description="as in palettize or quantize")
@@ -166,14 +202,20 @@ class Override(Record):
     def _says_something(self) -> Self:
         if not self.model_fields_set & SELECTORS:
             raise ValueError(f"an override names {', '.join(sorted(SELECTORS))}")
-        if self.skip == bool(self.changes):
+        says = bool(self.changes) or not self.activations
+        if (self.skip is True and says) or not (self.skip or says):
             raise ValueError("an override has either skip: true or fields of a step")
         return self
 
     @property
     def changes(self) -> dict[str, Any]:
         """The step fields that are different."""
-        return {name: getattr(self, name) for name in self.model_fields_set - SELECTORS - {"skip"}}
+        return {name: getattr(self, name) for name in self.model_fields_set - SELECTORS - {"skip", "activations"}}
+
+    @property
+    def takes_all(self) -> bool:
+        """Does no op escape it?"""
+        return self.names == ("*",) and not (self.ops or self.layers or self.larger_than is not None)
 
     def matches(self, *, op_type: str, name: str, layer: str | None, elements: int) -> bool:
         """Does this exception speak about that op? Every key that is given must match."""
@@ -184,10 +226,19 @@ class Override(Record):
             and (self.larger_than is None or elements > self.larger_than)
         )
 
-    def apply(self, action: Action) -> Action | None:
-        """Return the step as it is for the ops that match; None where they are left alone."""
-        if self.skip:
+    @overload
+    def apply(self, action: Action) -> Action | None: ...
+    @overload
+    def apply(self, action: AnyAction) -> AnyAction | None: ...
+    def apply(self, action: AnyAction) -> AnyAction | None:
+        """Return the step as it is for the ops that match; None where they are left alone.
+
+        Activations have one setting for the whole program: an op has 8-bit inputs or not.
+        """
+        if self.skip is True or (self.skip and type(action).__name__.lower() in self.skip):
             return None
+        if isinstance(action, QuantizeActivations):
+            return action if self.activations else None
         known = {name: value for name, value in self.changes.items() if name in type(action).model_fields}
         if "sparsity" in known:  # already read; a Proportion reads text
             known["sparsity"] = f"{known['sparsity'] * 100} %"
@@ -218,7 +269,10 @@ class Policy(Record):
     overrides: tuple[Override, ...] = Field(
         default=(), max_length=200, description="exceptions; the first that matches an op counts"
     )
-    keep_float32: tuple[str, ...] = Field(default=(), description="layer paths that stay in float32")
+    keep_float32: tuple[str, ...] = Field(
+        default=(),
+        description="layer paths that stay in float32; of a finished float32 package its ops, such as /softmax or /log:1",
+    )
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Self:
@@ -226,6 +280,14 @@ class Policy(Record):
             for name in override.changes:
                 if not any(name in type(step.action).model_fields for step in self.steps):
                     raise ValueError(f"overrides[{index}].{name}: no step of this policy has that field")
+            if not override.activations and not self.activations:
+                raise ValueError(f"overrides[{index}].activations: no step of this policy quantizes activations")
+        return self
+
+    @model_validator(mode="after")
+    def _activations_once(self) -> Self:
+        if len(self.steps) - len(self.weight_steps) > 1:
+            raise ValueError("steps: quantize_activations appears twice; a tensor has one range")
         return self
 
     @model_validator(mode="after")
@@ -240,14 +302,34 @@ class Policy(Record):
     @property
     def needed_target(self) -> Target:
         """The least target that its steps need; a joint sparse form needs iOS18."""
-        actions = [step.action for step in self.steps]
-        changed = [override.apply(action) for override in self.overrides for action in actions]
-        joint = Target.IOS18 if len(actions) > 1 else Target.IOS15
-        return max(
-            [joint, *(action.target() for action in [*actions, *changed] if action)], key=lambda target: target.version
-        )
+        found = [Target.IOS15, *(action.target() for actions in self.combinations() for action in actions)]
+        if self.activations is not None:
+            found.append(self.activations.target())
+        if any(len(actions) > 1 for actions in self.combinations()):
+            found.append(Target.IOS18)
+        return max(found, key=lambda target: target.version)
 
-    def action_for(self, step: Step, *, op_type: str, name: str, layer: str | None, elements: int) -> Action | None:
+    def combinations(self) -> Iterator[list[Action]]:
+        """Yield what may happen to a weight: by each override, and by the steps as they are unless an override takes all ops."""
+        every = (step.action for step in self.weight_steps)
+        actions = [action for action in every if not isinstance(action, QuantizeActivations)]
+        for override in self.overrides:
+            yield [changed for action in actions if (changed := override.apply(action)) is not None]
+            if override.takes_all:
+                return
+        yield actions
+
+    @property
+    def weight_steps(self) -> tuple[Step, ...]:
+        """The steps that change how weights are stored."""
+        return tuple(step for step in self.steps if not step.quantize_activations)
+
+    @property
+    def activations(self) -> QuantizeActivations | None:
+        """The step that quantizes activations, if there is one."""
+        return next((step.quantize_activations for step in self.steps if step.quantize_activations), None)
+
+    def action_for(self, step: Step, *, op_type: str, name: str, layer: str | None, elements: int) -> AnyAction | None:
         """Return what `step` does to one op: the step, the step as the first matching override changes it, or nothing."""
         for override in self.overrides:
             if override.matches(op_type=op_type, name=name, layer=layer, elements=elements):

@@ -3,7 +3,7 @@
 
 The one step with the network. It executes nothing of the pull request: it copies tracked files, refuses a checkout that still
 holds a credential, installs hash-locked binary wheels (a source distribution would run its own build), and fetches files by
-digest. Git LFS files are what `actions/checkout` with `lfs: true` brought.
+digest. Git LFS files that are needed come through `lfs`.
 """
 
 import hashlib
@@ -51,6 +51,20 @@ def _concerns(entry: ModelEntry, folder: PurePosixPath, changed: frozenset[str])
     return any(matches(glob, path) for glob in entry.paths for path in changed) or any(
         _touches(changed, folder, file) for file in _files_of(entry)
     )
+
+
+def rests_on(config: Config, entry: ModelEntry, file: Path, root: Path, path: str) -> bool:
+    """Does a change of one path, relative to the repository root, concern a model entry?"""
+    folder = PurePosixPath(config.folder.resolve().relative_to(root.resolve()).as_posix())
+    one = frozenset({path})
+    return _concerns(entry, folder, one) or any(_touches(one, folder, name) for name in _files_of_all(config, file))
+
+
+def tracked(checkout: Path) -> dict[str, str]:
+    """Return what git keeps of each tracked file: mode and blob, by path."""
+    listed = _git(checkout, "ls-files", "--stage", "-z").split("\0")
+    pairs = (line.partition("\t") for line in listed if line)
+    return {path: kept for kept, _, path in pairs}
 
 
 def matches(glob: str, path: str) -> bool:
@@ -129,7 +143,7 @@ def export_checkout(checkout: Path, target: Path) -> tuple[str, ...]:
     Untracked files stay behind: other actions leave credentials in the workspace. So does a link that points out of the
     checkout, since we would follow it with our own rights.
     """
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     _git(checkout, "checkout-index", "--all", "--force", f"--prefix={target.resolve()}/")
     links = [path for path in target.rglob("*") if path.is_symlink()]
     outside = [link for link in links if not link.resolve().is_relative_to(target.resolve())]

@@ -6,17 +6,21 @@ of forty slices, the worst one looks bad by chance alone.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gate import stats
-from gate.comparison import Limit, count_flips
+from gate import groups
+from gate.comparison import Limit
 from gate.evidence import Evidence, Stop, is_right
+from gate.groups import Group
 from gate.metrics import Kind
+from gate.quantity import percent, points
 from gate.report import Finding, Severity
+from gate.wording import count
 
 Array = npt.NDArray[Any]
 
@@ -24,18 +28,17 @@ EXAMPLES = 10  # ids shown
 SMALLEST_GROUP = 5  # a slice or class with fewer items is not told apart
 
 
-def find(evidence: Evidence, name: str, limit: Limit, show: Callable[[float], str]) -> tuple[Finding, ...]:
-    """Return findings about flips, slices and classes; `show` writes a drop."""
+def find(
+    evidence: Evidence, name: str, limit: Limit, show: Callable[[float], str], judged: frozenset[str] = frozenset()
+) -> tuple[Finding, ...]:
+    """Return findings about flips, slices and classes; `show` writes a drop, `judged` has a row of its own."""
     found = list(_flips(evidence, name)) if evidence.metric.kind is Kind.BINARY else []
-    for what, groups in (("slice", evidence.slices), ("class", evidence.classes)):
-        if groups is not None and evidence.stop is Stop.ALL:
-            found += _worst(evidence, name, limit, show, what, np.array(groups))
+    if evidence.slices is not None and evidence.stop is Stop.ALL and "slice" not in judged:
+        found += _worst(evidence, name, limit, show, "slice", evidence.slices)
+    if evidence.classes is not None and evidence.stop is Stop.ALL and "class" not in judged:
+        of_classes = replace(limit, margin=limit.margin if evidence.metric.is_proportion else None, relative=False)
+        found += _worst(groups.as_classes(evidence, name), name, of_classes, points, "class", evidence.classes)
     return tuple(found)
-
-
-def count(items: int) -> str:
-    """Write a number of items."""
-    return "1 item" if items == 1 else f"{items:,} items"
 
 
 def examples(evidence: Evidence, chosen: Array) -> str:
@@ -61,32 +64,31 @@ def _flips(evidence: Evidence, name: str) -> list[Finding]:
 
 
 def _worst(
-    evidence: Evidence, name: str, limit: Limit, show: Callable[[float], str], what: str, groups: Array
+    evidence: Evidence, name: str, limit: Limit, show: Callable[[float], str], what: str, labels: tuple[str, ...]
 ) -> list[Finding]:
     """Tell every group that loses more than the margin; where none does for sure, the one that lost most."""
-    found, sizes = np.unique(groups, return_counts=True)
-    members = {str(g): groups == g for g, size in zip(found, sizes, strict=True) if size >= SMALLEST_GROUP}
-    if len(members) < 2:
+    told = limit if limit.margin is not None else Limit(Fraction(0), confidence=limit.confidence)
+    found = groups.compare_groups(evidence, name, labels, told, at_least=SMALLEST_GROUP)
+    if len(found) < 2:
         return []
-    drops = {group: _drop(evidence, name, chosen, limit) for group, chosen in members.items()}
-    told = {
-        group: f"{what} {group}: {show(drops[group])} lost on {count(int(members[group].sum()))}" for group in members
-    }
-    margin = (limit.margin if limit.margin is not None and not limit.relative else None) or Fraction(0)
-    tested = stats.holm([_p(evidence, name, chosen, margin) for chosen in members.values()])
-    beyond = {group: p for group, p in zip(members, tested, strict=True) if p < 1 - limit.confidence}
-    allowed = f"more than the {show(float(margin))} allowed" if margin else "more than nothing"
-    if beyond:
-        return [_beyond(what, f"{told[group]}, {allowed}", p) for group, p in beyond.items()]
-    most = max(members, key=lambda group: (drops[group], group))
-    return [_by_chance(what, told[most])] if drops[most] > 0 else []
+    margin = float(told.margin or 0)
+    allowed = f"more than the {show(margin)} allowed" if margin else "more than nothing"
+    if beyond := [group for group in found if group.beyond is not None]:
+        return [_beyond(what, group, len(found), allowed, limit.confidence, show) for group in beyond]
+    most = max(found, key=lambda group: (group.compared.drop, group.name))
+    return [_by_chance(what, _lost(what, most, show))] if most.compared.drop > 0 else []
 
 
-def _beyond(what: str, lost: str, p: float) -> Finding:
+def _lost(what: str, group: Group, show: Callable[[float], str]) -> str:
+    return f"{what} {group.name}: {show(group.compared.drop)} lost on {count(group.n)}"
+
+
+def _beyond(what: str, group: Group, of: int, allowed: str, confidence: float, show: Callable[[float], str]) -> Finding:
+    sure = f"at least {show(group.beyond or 0)} with {percent(confidence)} confidence, corrected for {of} such groups"
     return Finding(
         rule=f"accuracy.{what}_drop",
         severity=Severity.WARNING,
-        message=f"{lost} (p = {p:.2g} after correction for all of them)",
+        message=f"{_lost(what, group, show)}, {allowed} ({sure})",
         advice=f"look at the items of this {what}; the mean over all items hides them",
     )
 
@@ -94,18 +96,3 @@ def _beyond(what: str, lost: str, p: float) -> Finding:
 def _by_chance(what: str, lost: str) -> Finding:
     message = f"{lost}, the most of any {what}; not more than chance can do"
     return Finding(rule=f"accuracy.worst_{what}", severity=Severity.INFO, message=message)
-
-
-def _drop(evidence: Evidence, name: str, chosen: Array, limit: Limit) -> float:
-    before = evidence.metric.total(evidence.yardsticks[name][chosen])
-    change = before - evidence.metric.total(evidence.candidate[chosen])
-    drop = change if evidence.metric.higher_is_better else -change
-    return float(np.nan_to_num(drop / abs(before) if limit.relative and before else drop))
-
-
-def _p(evidence: Evidence, name: str, chosen: Array, margin: Fraction) -> float:
-    """Return the p-value of "this group loses more than the margin"; 1 where the metric has no such test for few items."""
-    if evidence.metric.kind is not Kind.BINARY:
-        return 1.0
-    flips = count_flips(evidence, name, chosen)
-    return stats.excess_p(flips, margin) if flips.lost else 1.0

@@ -23,8 +23,9 @@ from gate.report import Outcome, Result, Role
 from gate.source import open_source
 
 if TYPE_CHECKING:
-    from gate.float16.cure import Cure
-    from gate.float16.investigate import Models, Suspect
+    from gate.float16.cure import Cure, Failing
+    from gate.float16.investigate import Suspect
+    from gate.float16.models import Models
 
 Progress = Callable[[str], None]
 
@@ -55,7 +56,7 @@ def _policy(policies: Sequence[Policy]) -> Policy | None:
 
 
 def _examine_entry(plan: Plan, entry: ModelEntry, policy: Policy, work: Path, progress: Progress) -> Float16Record:
-    around = Circumstances(plan.config, plan.engine, None, (), None, Workers(1), work)
+    around = Circumstances(plan.config, plan.engine, None, (), None, Workers(1, plan.remaining), work)
     scratch = work / "scratch"
     scratch.mkdir()
     with open_source(
@@ -147,17 +148,15 @@ def _mend(trial: Trial, policy: Policy, subject: base.Subject, models: "Models",
             trial.conversion.route or "", Precision.FLOAT16, keep_float32=kept, target=trial.target
         ).package
 
-    def passes(package: Path) -> bool:
+    def failing(package: Path) -> "Failing | None":
         mended = _subject(trial, policy, package)
         again = float16.measure(mended, float16.find_models(mended), blame=False)
         results[package] = float16.judge_facts(again, subject.entry.budgets.float16)
-        return results[package].outcome is Outcome.PASS
+        return None if results[package].outcome is Outcome.PASS else again.worst
 
-    cure = find_cure(found.trials, found.blame, models, float16.trial_limit(subject), convert, passes)
-    if cure is None:
-        return {
-            "no_cure": "no set of the ops to blame brings the outputs under their limit; take the advice for the first of them"
-        }
+    cure = find_cure(found.trials, found.blame, models, float16.trial_limit(subject), convert, failing)
+    if isinstance(cure, str):
+        return {"no_cure": cure}
     return {"cure": _cure(cure, results[cure.package])}
 
 

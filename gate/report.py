@@ -241,6 +241,7 @@ class Candidate(Record):
     files: tuple[PackageFile, ...] = Field(default=(), max_length=10_000, description="files of the package")
     interface: Interface | None = Field(default=None, description="what the app's code sees of the package")
     results: tuple[Result, ...] = Field(default=(), max_length=1_000, description="answers, in the order of the checks")
+    seconds: FiniteFloat = Field(default=0.0, ge=0, description="time spent on this candidate")
 
     @model_validator(mode="after")
     def _unique_keys(self) -> Self:
@@ -271,6 +272,13 @@ class Model(Record):
     self_declared: bool = Field(
         default=False, description="judged under its own limits, since the base branch does not know it"
     )
+    content_digest: Digest | None = Field(
+        default=None,
+        description="digest of the files that the entry rests on, as git keeps them, and of its configuration",
+    )
+    carried: Text | None = Field(
+        default=None, description="day and commit of the run that judged it, where this run did not judge it again"
+    )
     seconds: FiniteFloat = Field(default=0.0, ge=0, description="time spent on this entry")
     candidates: tuple[Candidate, ...] = Field(max_length=1_000, description="the shipped one first")
 
@@ -298,6 +306,21 @@ class App(Record):
         return self
 
 
+class Part(Record):
+    """Which part of a run a report holds. `gate merge` joins the parts, and knows from any one of them what is missing."""
+
+    index: int = Field(ge=1, description="number of this part")
+    units: tuple[tuple[Name, ...], ...] = Field(
+        min_length=1, max_length=1_000, description="what each part judges: MODEL/POLICY, in the order of the parts"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.index > len(self.units):
+            raise ValueError(f"part {self.index} of {len(self.units)}")
+        return self
+
+
 class Run(Record):
     """Under which circumstances the report was made."""
 
@@ -307,8 +330,9 @@ class Run(Record):
     config: Text = Field(default="gate.yml", description="configuration file, as given")
     config_digest: Digest = Field(description="digest of the configuration that was applied")
     config_from: Text = Field(
-        default="working tree", description="where the configuration came from: base, head or working tree"
+        default="working tree", description="whose limits were applied: base, head, base and head, or working tree"
     )
+    approved_by: Text | None = Field(default=None, description="who accepted this change's limits, and how")
     started: Text = Field(default="", description="UTC time, ISO 8601")
     seconds: FiniteFloat = Field(default=0.0, ge=0, description="time spent")
     sandbox: Text = Field(
@@ -316,6 +340,11 @@ class Run(Record):
     )
     fail_on: Text = Field(default="fail", description="which outcome blocks: fail, inconclusive or never")
     tools: dict[Name, Text] = Field(default_factory=dict, description="versions of the tools")
+    part: Part | None = Field(default=None, description="which part of the run this report holds; none for all of it")
+    handover: Digest | None = Field(
+        default=None,
+        description="digest of the hand-over that it answers: packages, inputs and reference of another run",
+    )
 
 
 class Report(Record):

@@ -29,6 +29,7 @@ RARE = 10  # fewer changed items than this say too little about how changes are 
 MOST_BIASED = (
     0.15  # share of resamples on the rarer side of the figure; one standard error of bias. A judgement, not measured
 )
+MOST_LEFT_OUT = 500  # estimates of a jackknife; beyond that many units, groups of them are left out together
 _CHUNK = 4_000_000  # weights held at once by a bootstrap: 32 MB
 
 
@@ -98,11 +99,11 @@ def _score(n: Array, lost: Array, gained: Array, excess: Array, drop: Any) -> Ar
         return np.asarray(np.where(excess == 0, 0.0, excess / deviation))
 
 
-def tango_bounds(n: Any, lost: Any, gained: Any, confidence: float) -> tuple[Array, Array]:
-    """Return the two drops at which the score reaches ∓ the quantile, by bisection, for arrays of counts."""
+def tango_bounds(n: Any, lost: Any, gained: Any, confidence: float, z: float | None = None) -> tuple[Array, Array]:
+    """Return the two drops at which the score reaches ∓ the quantile (or `z`), by bisection, for arrays of counts."""
     n, lost, gained = (np.asarray(value, dtype=float) for value in np.broadcast_arrays(n, lost, gained))
     seen = (lost - gained) / n
-    z = quantile(confidence)
+    z = quantile(confidence) if z is None else z
 
     def solve(near: Array, far: Array, sign: float) -> Array:
         for _ in range(52):  # halves an interval of at most 2 down to the spacing of floats
@@ -127,11 +128,6 @@ def non_inferior(flips: Flips, margin: Fraction, confidence: float) -> Outcome:
     return Outcome.PASS if score <= -z else Outcome.FAIL if score >= z else Outcome.INCONCLUSIVE
 
 
-def excess_p(flips: Flips, margin: Fraction) -> float:
-    """Return the p-value of "the drop exceeds the margin", by Tango's score."""
-    return float(distributions.norm.sf(tango_score(flips.n, flips.lost, flips.gained, margin)))
-
-
 def mcnemar_exact(flips: Flips) -> float:
     """Return the one-sided p-value of "worse at all": so many losses among the flips, were each a fair coin."""
     return float(distributions.binom.sf(flips.lost - 1, flips.lost + flips.gained, 0.5))
@@ -143,6 +139,56 @@ def clopper_pearson(right: float, n: float, confidence: float) -> Interval:
     low = 0.0 if right == 0 else float(distributions.beta.ppf(error, right, n - right + 1))
     high = 1.0 if right == n else float(distributions.beta.ppf(confidence, right + 1, n - right))
     return Interval(low, high, confidence, "Clopper-Pearson interval of a proportion")
+
+
+def clustered_bounds(flips: Flips, drops: Array, clusters: Array, confidence: float) -> tuple[Interval, float]:
+    """Return Tango's interval for items that come in clusters, and how many independent items they are worth.
+
+    The counts are scaled to what the clusters are worth (Rao and Scott, Biometrics 48 (1992) 577-585), and the normal quantile gives
+    way to Student's: how much clusters vary is itself only known from that many of them, and from fewer where some vary most.
+    """
+    worth = effective_size(drops, clusters)
+    free = degrees_of_freedom(_cluster_sums(drops - drops.mean(), clusters))
+    scale = worth / flips.n
+    low, high = tango_bounds(worth, flips.lost * scale, flips.gained * scale, confidence, student(confidence, free))
+    method = f"Tango score interval, {flips.n:,} clustered items worth {worth:.0f} independent ones, t with {free:.0f} degrees of freedom"
+    return Interval(float(low), float(high), confidence, method), worth
+
+
+def student(confidence: float, free: float) -> float:
+    """Return Student's quantile."""
+    return float(distributions.t.ppf(confidence, free))
+
+
+def degrees_of_freedom(parts: Array) -> float:
+    """Return how well the parts of a sum tell its variance, as Satterthwaite counts it: n - 1, fewer with heavy tails.
+
+    2 / (relative variance of the variance estimate), which is (kurtosis - 1) / n; Satterthwaite, Biometrics Bulletin 2 (1946).
+    """
+    most = max(len(parts) - 1.0, 1.0)
+    square = float((parts**2).mean()) if len(parts) else 0.0
+    if square == 0:
+        return most
+    kurtosis = float((parts**4).mean()) / square**2
+    return float(min(max(2 * len(parts) / max(kurtosis - 1, 1e-9), 1.0), most))
+
+
+def _cluster_sums(values: Array, clusters: Array) -> Array:
+    units, member = _members(clusters)
+    return np.bincount(member, weights=values, minlength=units)
+
+
+def clustered_share(wrong: Array, clusters: Array, confidence: float) -> Interval:
+    """Return the interval of a proportion whose items come in clusters: Clopper and Pearson's, of the items' worth.
+
+    Korn and Graubard, Survey Methodology 24 (1998) 193-201: the worth falls further where few clusters tell their variance.
+    """
+    free = degrees_of_freedom(_cluster_sums(wrong - wrong.mean(), clusters))
+    worth = effective_size(wrong, clusters) * min(1.0, (quantile(confidence) / student(confidence, free)) ** 2)
+    found = clopper_pearson(float(1 - wrong.mean()) * worth, worth, confidence)
+    return Interval(
+        found.low, found.high, confidence, f"{found.method}, {len(wrong):,} clustered items worth {worth:.0f}"
+    )
 
 
 def effective_size(drops: Array, clusters: Array) -> float:
@@ -215,7 +261,11 @@ def bootstrap(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Return the BCa bootstrap interval (Efron 1987) of a statistic, resampling whole clusters where they are given."""
+    """Return the bootstrap interval of a statistic, resampling whole clusters where they are given.
+
+    BCa (Efron 1987) with Student's quantiles, since the percentiles of a resample are too narrow for few or uneven units
+    (Hesterberg, The American Statistician 69 (2015) 371-386), and at least as wide as the jackknife's t interval.
+    """
     units, member = (n, np.arange(n)) if clusters is None else _members(clusters)
 
     def of(weights: Array) -> Array:  # a cluster's weight is that of each of its items
@@ -224,8 +274,8 @@ def bootstrap(
     seen = float(of(np.ones((1, units)))[0])
     drawn = np.concatenate([of(weights) for weights in _resamples(units, n, resamples, seed)])
     left_out = np.concatenate([of(weights) for weights in _without_each(units, n)]) if units > 1 else drawn[:1]
-    low, high, how = _bca(seen, drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)], 1 - confidence)
-    over = "" if clusters is None else f" over {units} clusters"
+    low, high, how = _bca(seen, drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)], confidence)
+    over = "" if clusters is None else f" over {units:,} clusters"
     return Interval(low, high, confidence, f"{how} bootstrap{over}, {resamples:,} resamples")
 
 
@@ -249,33 +299,43 @@ def _counts(drawn: Array, units: int) -> Array:
 
 
 def _without_each(units: int, n: int) -> Iterator[Array]:
-    """Yield the weights of the jackknife: all units but one, in chunks."""
+    """Yield the weights of the jackknife: all units but one, in chunks; of many units, all but a random group of them."""
+    groups = min(units, MOST_LEFT_OUT)
+    group = np.random.default_rng(0).permutation(units) % groups
     rows = max(1, _CHUNK // n)
-    for start in range(0, units, rows):
-        yield 1.0 - np.eye(min(rows, units - start), units, start)
+    for start in range(0, groups, rows):
+        yield (group[None, :] != np.arange(start, min(start + rows, groups))[:, None]).astype(float)
 
 
-def _bca(seen: float, drawn: Array, left_out: Array, error: float) -> tuple[float, float, str]:
+def _bca(seen: float, drawn: Array, left_out: Array, confidence: float) -> tuple[float, float, str]:
     """Correct the percentiles for bias and for a spread that changes with the value (Efron & Tibshirani 1993, 14.3).
 
     Where nearly all resamples lie on one side of the figure itself, no percentile means anything: drawing items twice changes
     the figure, as it does an F1 over many classes of few items. Then the interval is the figure ± its standard error.
     """
-    if not len(drawn) or not np.ptp(drawn):
+    if not len(drawn) or not np.ptp(drawn) or len(left_out) < 2:
         return seen, seen, "BCa"
+    pull, units = left_out.mean() - left_out, len(left_out)
+    t = student(confidence, degrees_of_freedom(pull))
+    reach = t * float(np.sqrt((units - 1) / units * (pull**2).sum()))  # of the jackknife's t interval
+    ends = np.array([-t, t]) * np.sqrt(units / (units - 1))  # a resample's spread is that of n, not of n - 1
     below = ((drawn < seen).mean() + (drawn <= seen).mean()) / 2
-    ends = distributions.norm.ppf([error, 1 - error])
-    if not MOST_BIASED < below < 1 - MOST_BIASED:
-        low, high = seen + ends * drawn.std()
-        return float(low), float(high), "normal"
-    bias = distributions.norm.ppf(below)
-    pull = left_out.mean() - left_out
+    if MOST_BIASED < below < 1 - MOST_BIASED:
+        levels, how = _levels(float(distributions.norm.ppf(below)), pull, ends), "BCa"
+        low, high = np.quantile(drawn, levels)
+    else:
+        (low, high), how = seen + ends * drawn.std(), "normal"
+    return min(float(low), seen - reach), max(float(high), seen + reach), how
+
+
+def _levels(bias: float, pull: Array, ends: Array) -> Array:
+    """Return the two percentiles to read off; a spread so skewed that the formula turns around gives the outermost."""
     spread = (pull**2).sum() ** 1.5
     skew = (pull**3).sum() / (6 * spread) if spread else 0.0
     shifted = bias + ends
-    levels = distributions.norm.cdf(bias + shifted / (1 - skew * shifted))
-    low, high = np.quantile(drawn, levels)
-    return float(low), float(high), "BCa"
+    room = 1 - skew * shifted
+    turned = np.where(room > 0, bias + shifted / np.where(room > 0, room, 1.0), np.sign(shifted) * np.inf)
+    return np.asarray(distributions.norm.cdf(turned))
 
 
 def rare_change(changed: int, n: float, confidence: float) -> float:
@@ -293,14 +353,22 @@ def decide(interval: Interval, limit: float) -> Outcome:
 # --- many questions ------------------------------------------------------------------------------------------------------
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted so that calling any of them below 5 % is wrong at most 5 times in 100 (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, largest = [0.0] * len(p_values), 0.0
+def beyond_all(
+    lows: Sequence[float], low_at: Callable[[int, float], float], limit: float, confidence: float
+) -> dict[int, float]:
+    """Return which of many lower ends lie beyond the limit when each is corrected for how many there are (Holm 1979).
+
+    Step by step, strongest first: the r-th of m is asked at the error shared by the m - r + 1 that are left, and the first that does
+    not reach ends it. So any of them is wrong at most once in 1/error. `low_at(position, confidence)` gives an end again.
+    """
+    found: dict[int, float] = {}
+    order = sorted(range(len(lows)), key=lows.__getitem__, reverse=True)
     for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+        low = low_at(index, 1 - (1 - confidence) / (len(lows) - rank))
+        if not low > limit:
+            break
+        found[index] = low
+    return found
 
 
 # --- stopping early ------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from gate.sandbox import Kind, Limits
 from gate.source import Source, _startup
 
 CASES = Path(__file__).parent / "cases"
+MORE_CASES = Path(__file__).parent / "cases_more"  # written from descriptions of failures only
 PACKAGES = Path(__file__).parents[1] / "out" / "cases"
 
 
@@ -53,8 +54,8 @@ class Case:
     @property
     def culprits(self) -> tuple[str, ...]:
         """Op types that a correct answer may name first."""
-        named = self.facts["culprit_op"]
-        return tuple(self.verified.get("acceptable_culprits") or ([named] if named else []))
+        named = self.facts["culprit_op"] or []
+        return tuple(self.verified.get("acceptable_culprits") or ([named] if isinstance(named, str) else named))
 
     @cached_property
     def config(self) -> Config:
@@ -92,12 +93,12 @@ def load_case(path: Path) -> Case:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return Case(path, module.CASE, module.VERIFIED, module)
+    return Case(path, module.CASE, getattr(module, "VERIFIED", {}), module)
 
 
-def load_cases(*prefixes: str) -> list[Case]:
+def load_cases(*prefixes: str, folder: Path = CASES) -> list[Case]:
     """Import the cases whose names start so; all without a prefix."""
-    return [load_case(path) for path in sorted(CASES.glob("*.py")) if not prefixes or path.name.startswith(prefixes)]
+    return [load_case(path) for path in sorted(folder.glob("*.py")) if not prefixes or path.name.startswith(prefixes)]
 
 
 @dataclass

@@ -4,6 +4,7 @@
 import json
 import random
 from itertools import combinations
+from math import comb
 from pathlib import Path
 
 import jsonschema
@@ -12,14 +13,17 @@ import pytest
 import torch
 
 from gate import policy, remedy
-from gate.checks import base, float16
+from gate.checks import base, fidelity, float16
 from gate.checks.float16 import Facts, judge_facts
 from gate.difference import OutputDifference
+from gate.entry import Trial
 from gate.errors import UsageError
 from gate.float16 import Tier
 from gate.float16.blame import find_culprits
 from gate.float16.causes import Cause, Sight, find_cause, margin, step
-from gate.float16.investigate import Models, origin
+from gate.float16.cure import Namer
+from gate.float16.investigate import origin
+from gate.float16.models import Models
 from gate.float16.record import Float16Record
 from gate.float16.tiers import is_untrained
 from gate.float16.trials import Trials, worst
@@ -27,14 +31,16 @@ from gate.mil.evaluator import load
 from gate.mil.numerics import Precision, Rounding
 from gate.report import Environment, Outcome, Severity
 from tests import deep_network
-from tests.case_source import Case, load_cases, make_config, make_trial
+from tests.case_source import MORE_CASES, Case, load_cases, make_config, make_trial
 from tests.cases_table import PREFIXES, judge_case, judge_float16
 
 ROOT = Path(__file__).parents[1]
 CASES = load_cases(*PREFIXES)
 THIRD = random.Random(7).sample(CASES, len(CASES) // 3)
 REST = [case for case in CASES if case not in THIRD]
+OURS = load_cases("fp16_", folder=MORE_CASES)
 MIL = Environment(engine="mil")
+HALF = policy.load("float16", ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,12 @@ def test_a_case_from_the_field_gets_its_verdict_its_culprit_and_its_cure(case, w
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REST, ids=lambda case: case.name)
 def test_so_do_the_others(case, work):
+    check_case(case, work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OURS, ids=lambda case: case.name)
+def test_so_does_what_the_gate_was_not_built_on(case, work):
     check_case(case, work)
 
 
@@ -290,14 +302,47 @@ def test_the_cure_is_minimal_converted_and_survives_renaming(work):
     assert cure.after.outcome is Outcome.PASS
     assert (cure.ops, cure.keep_float32) == (2, ("/add:2", "/softmax"))
 
-    ops = ("/add:1", "/add:2", "/softmax")
-    for size in range(cure.ops):
-        for kept in combinations(ops, size):
-            package = trial.source.convert("trace", policy.Precision.FLOAT16, keep_float32=kept).package
-            again = trial.subject(
-                remedy._subject(trial, policy.load("float16", ROOT), package).candidate, None, package
-            )
-            assert base.run(float16.CHECK, again)[0].outcome is Outcome.FAIL, kept
+    assert_every_smaller_set_fails(trial, ["/add:1", "/add:2", "/softmax"], cure.ops)
+
+
+def assert_every_smaller_set_fails(trial: Trial, ops: list[str], size: int) -> None:
+    """Convert with each smaller set of ops in float32; the check must fail."""
+    half = policy.load("float16", ROOT)
+    for smaller in range(size):
+        for kept in combinations(ops, smaller):
+            package = trial.source.convert(
+                trial.conversion.route, policy.Precision.FLOAT16, keep_float32=kept, target=trial.target
+            ).package
+            assert base.run(float16.CHECK, remedy._subject(trial, half, package))[0].outcome is Outcome.FAIL, kept
+
+
+MOST_SETS = 120  # conversions for one case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [c for c in CASES if c.verdict == "FAIL"], ids=lambda case: case.name)
+def test_every_smaller_set_of_any_ops_fails_when_it_is_converted(case, work):
+    """Not only the candidates: all ops of the program that compute floats, where that is affordable."""
+    trial = make_trial(case.config, work)
+    if (
+        not trial.conversion.usable
+        or base.run(fidelity.CHECK, remedy._subject(trial, HALF, trial.before(HALF)))[0].outcome is not Outcome.PASS
+    ):
+        pytest.skip("not a loss of float16")
+    cure = remedy.examine(trial, HALF).cure
+    if cure is None:
+        pytest.skip("no cure by precision")
+    subject = remedy._subject(trial, HALF, trial.before(HALF))
+    models = float16.find_models(subject)
+    found = float16.measure(subject, models).investigation
+    assert found is not None
+    assert found.trials is not None
+    namer = Namer(found.trials, models)
+    ops = [namer.patterns([place])[0] for place in found.trials.places if place.index >= 0]
+    if sum(comb(len(ops), size) for size in range(cure.ops)) > MOST_SETS:
+        pytest.skip(f"{len(ops)} ops, {cure.ops} kept: too many sets")
+    assert cure.minimal
+    assert_every_smaller_set_fails(trial, ops, cure.ops)
 
 
 # --------------------------------------------------------------------------------------------------------------- command
@@ -409,6 +454,74 @@ def test_nan_in_the_example_is_told_and_not_judged(tmp_path, work):
 
     assert result.outcome is Outcome.PASS
     assert "float16.input_nonfinite" in {f.rule for f in result.findings}
+
+
+def test_where_the_conversion_is_wrong_float16_is_judged_against_the_float32_program(work):
+    """On the export route alpha is dropped: that is not float16's fault, and float16 itself loses next to nothing."""
+    case = next(case for case in CASES if case.name == "pit_824_add_alpha_dropped")
+    result = judge_float16(make_trial(case.config, work / "alpha"))
+
+    assert result.outcome is Outcome.PASS
+    assert [f.rule for f in result.findings] == ["float16.fidelity"]
+
+
+def test_a_mask_of_minus_infinity_as_an_input_is_no_finding(tmp_path, work):
+    (tmp_path / "masked.py").write_text(MASKED)
+    source = {"factory": "masked.py:build", "example": "masked.py:example"}
+    result = judge_float16(make_trial(make_config(tmp_path, name="masked", source=source), work / "masked"))
+
+    assert (result.outcome, result.findings) == (Outcome.PASS, ())
+
+
+MASKED = """
+import torch
+
+class Masked(torch.nn.Module):
+    def forward(self, x, mask):
+        return torch.softmax(x + mask, -1)
+
+def build():
+    return Masked().eval()
+
+def example():
+    torch.manual_seed(0)
+    return torch.randn(1, 4, 4), torch.triu(torch.full((1, 4, 4), float("-inf")), 1)
+"""
+
+
+STATEFUL = """
+import torch
+
+class Energy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1, 4))
+
+    def forward(self, x):
+        self.total.add_(x * x)
+        return torch.sqrt(self.total)
+
+def build():
+    return Energy().eval()
+
+def example():
+    return torch.full((1, 4), 300.0)
+"""
+
+
+def test_in_a_model_with_states_the_op_is_named_and_what_precision_cannot_cure_is_said(tmp_path):
+    (tmp_path / "energy.py").write_text(STATEFUL)
+    (tmp_path / "gate.yml").write_text(
+        "version: 1\napp: {deployment_target: iOS18}\nmodels:\n  - name: energy\n"
+        "    source: {factory: energy.py:build, example: energy.py:example}\n    states: [{name: total}]\n"
+    )
+    record = remedy.command(tmp_path / "gate.yml", "energy")
+
+    assert record.result.outcome is Outcome.FAIL
+    first = record.culprits[0]
+    assert (first.op, first.source, first.cause) == ("mul", "energy.py:10", "overflow")
+    assert record.cure is None
+    assert "Core ML keeps states in float16" in (record.no_cure or "")
 
 
 def test_rounding_of_constants_follows_coremltools_cast():

@@ -11,7 +11,7 @@ from gate.policy import Target
 
 SHIPPED = {
     "as-is", "float32", "float16", "int8", "int8-per-tensor", "int4-block32", "palette-8bit", "palette-6bit", "palette-4bit",
-    "palette-2bit", "palette-4bit-group16", "prune-50", "prune-75", "prune-50+palette-4bit", "prune-50+int8",
+    "palette-2bit", "palette-4bit-group16", "w8a8", "prune-50", "prune-75", "prune-50+palette-4bit", "prune-50+int8",
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_a_shipped_policy_loads_and_states_its_threshold(name):
     loaded = policy.load(name, Path())
 
     assert loaded.name == name
-    assert all("weight_threshold" in step.action.model_fields_set for step in loaded.steps)
+    assert all("weight_threshold" in step.action.model_fields_set for step in loaded.weight_steps)
     assert loaded.requires.deployment_target is loaded.needed_target
 
 

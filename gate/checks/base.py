@@ -6,7 +6,7 @@ budget. What stops a check from answering becomes an outcome with a reason: neve
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +35,11 @@ class Subject:
     bench: Bench
     engine: Engine
     baseline: Baseline | None = None
+    release: Baseline | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
     compressed: Compressed | None = None
     before: Path | None = None  # the package that compression started from
+    base_package: Path | None = None  # what the baseline shipped, where its report brings it
     out: Path = field(default=Path())
 
 

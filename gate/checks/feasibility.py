@@ -9,6 +9,7 @@ from gate.checks.base import Check, Subject
 from gate.conversion import Conversion
 from gate.mil import MilError
 from gate.mil.program import load_program
+from gate.patterns import unmatched_by_policy
 from gate.report import Basis, CheckName, Finding, Outcome, Result, Severity
 from gate.rules import examine
 from gate.shapes import default_sizes
@@ -58,7 +59,20 @@ def judge(conversion: Conversion, pitfalls: tuple[Finding, ...] = ()) -> Result:
 
 
 def measure(subject: Subject) -> tuple[Finding, ...]:
-    """Apply the pitfall rules to the candidate; what cannot be read, other checks say."""
+    """Apply the pitfall rules to the candidate, and the policy's patterns; what cannot be read, other checks say."""
+    return (*_patterns(subject), *_pitfalls(subject))
+
+
+def _patterns(subject: Subject) -> tuple[Finding, ...]:
+    conversion = subject.conversion
+    packages = [p for p in (conversion.float32, conversion.float16, conversion.finished) if p]
+    try:
+        return tuple(unmatched_by_policy(subject.candidate.policy, packages, conversion.layers))
+    except MilError:
+        return ()
+
+
+def _pitfalls(subject: Subject) -> tuple[Finding, ...]:
     try:
         program = load_program(subject.candidate.package.path)
         found = [f for name in program.functions for f in examine(program, default_sizes(program, name))]
@@ -68,9 +82,12 @@ def measure(subject: Subject) -> tuple[Finding, ...]:
 
 
 def _located(finding: Finding, conversion: Conversion) -> Finding:
-    """Add the layer and the source line of the op."""
-    name = (finding.op or "").partition(" ")[2]
+    """Add the layer, the source line and the torch op that the op was made from."""
+    kind, _, name = (finding.op or "").partition(" ")
     place = {"layer": conversion.layers.get(name), "source": conversion.lines.get(name)}
+    origin = conversion.origins.get(name)
+    if origin and origin != kind:
+        place["message"] = f"{finding.message} It comes from torch's {origin}."[:4_000]
     return finding.model_copy(update={key: text for key, text in place.items() if text})
 
 

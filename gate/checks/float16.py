@@ -9,6 +9,7 @@ feared, not known: they warn, except where an op's failure was measured on a dev
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.fidelity import describe, finding, measurements, random_ops
+from gate.checks.fidelity import describe, finding, measurements
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.float16 import Tier
@@ -24,9 +25,11 @@ from gate.mil import MilError
 from gate.policy import Precision
 from gate.quantity import percent
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Series, Severity, Unit
+from gate.rules import random_ops
 
 if TYPE_CHECKING:
-    from gate.float16.investigate import Investigation, Models, Suspect
+    from gate.float16.investigate import Investigation, Suspect
+    from gate.float16.models import Models
 
 FAIL_ERROR = 0.02  # of the output's range; calibrated on devices and 80 cases (docs/checks.md)
 WARN_ERROR = 0.005
@@ -47,6 +50,7 @@ class Facts:
     investigation: "Investigation | None" = None
     no_blame: str | None = None  # why no op is named
     notes: tuple[Finding, ...] = ()
+    worst: tuple[Outputs, Mapping[str, float]] | None = None  # the sample that is damaged most, and its ranges
 
 
 def judge(
@@ -230,6 +234,13 @@ class Seen:
         """Compare answers with the reference's."""
         return compare(self.reference, found, self.ranges)
 
+    def worst(self, found: Sequence[Outputs]) -> tuple[Outputs, Mapping[str, float]]:
+        """The sample on which answers are furthest off, and its ranges."""
+        from gate.float16.investigate import worst_sample
+
+        index = worst_sample(self.reference, found, self.ranges)
+        return self.samples[index], self.ranges[index]
+
 
 def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     """Run the float16 package, find out how far it is off, and (unless told not to) who is to blame where it is too far.
@@ -238,7 +249,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     another order) lose precision that nobody misses.
     """
     bench, engine, budget = subject.bench, subject.engine, subject.entry.budgets.float16
-    reference = _reference(subject, models)
+    reference, noted = _reference(subject, models)
     real = bench.real()
     seen = Seen(bench.samples, tuple(reference), tuple(bench.ranges(reference))).pick(real)
     answers = bench.answers(engine, models.float16)
@@ -247,7 +258,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         declared=seen.differences(found),
         labelled=bench.dataset is not None and bench.dataset.labels is not None,
         environment=engine.environment,
-        notes=tuple(_nonfinite(seen.samples, seen.reference)),
+        notes=(*noted, *_nonfinite(seen.samples, seen.reference)),
     )
     tier = Tier.DECLARED
     if not any(breaks(d, budget, facts.labelled) for d in facts.declared):
@@ -256,7 +267,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         if tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
             return facts
     if not blame:
-        return facts
+        return replace(facts, worst=seen.worst(found))
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
@@ -307,22 +318,37 @@ def _blame(facts: Facts, models: "Models", seen: Seen, found: Sequence[Outputs],
     return replace(facts, investigation=investigation)
 
 
-def _reference(subject: Subject, models: "Models") -> tuple[Outputs, ...]:
-    """The source's answers; for a finished package its own in float32, as where the program draws random numbers."""
+def _reference(subject: Subject, models: "Models") -> tuple[tuple[Outputs, ...], tuple[Finding, ...]]:
+    """The source's answers, where the float32 program gives them too; else what that program gives, and why.
+
+    A finished package is compared with itself in float32, as is a program that draws random numbers.
+    """
     bench = subject.bench
-    if subject.conversion.float32 is not None and bench.reference is not None and not random_ops(models.float16):
-        return bench.reference
-    return bench.answers(subject.engine, models.float32 or models.float16, "float32")
+    own = bench.answers(subject.engine, models.float32 or models.float16, "float32")
+    incomparable = not bench.steady or random_ops(models.float16)
+    if subject.conversion.float32 is None or bench.reference is None or incomparable:
+        return own, ()
+    limit = subject.entry.budgets.fidelity.error
+    apart = compare(bench.reference, own, bench.ranges(bench.reference))
+    return (bench.reference, ()) if all(d.sound and d.error <= limit for d in apart) else (own, (CONVERTER_FIRST,))
+
+
+CONVERTER_FIRST = Finding(
+    rule="float16.fidelity",
+    severity=Severity.INFO,
+    message="The float32 program already differs from the source (see fidelity), so float16 is compared with that program.",
+    advice="mend the conversion first",
+)
 
 
 def _nonfinite(samples: Iterable[Outputs], reference: Sequence[Outputs]) -> Iterator[Finding]:
-    """Say where the data or the float32 answers are already infinite or not a number."""
-    bad_inputs = sorted({name for sample in samples for name, x in sample.items() if not _finite(x)})
+    """Say where the data or the float32 answers are already not a number, or infinite; -inf in an input is how masks are written."""
+    bad_inputs = sorted({name for sample in samples for name, x in sample.items() if _has_nan(x)})
     for name in bad_inputs:
         yield Finding(
             rule="float16.input_nonfinite",
             severity=Severity.WARNING,
-            message=f"Input {name!r} has infinite values or NaN in the data; what they touch is not judged.",
+            message=f"Input {name!r} has NaN in the data; what it touches is not judged.",
             advice="clean the data set: the app will not send such values, or the model must handle them",
         )
     counts = {
@@ -343,13 +369,13 @@ def _is_float(value: Any) -> bool:
     return bool(np.issubdtype(np.asarray(value).dtype, np.floating))
 
 
-def _finite(value: Any) -> bool:
-    return not _is_float(value) or bool(np.isfinite(np.asarray(value)).all())
+def _has_nan(value: Any) -> bool:
+    return _is_float(value) and bool(np.isnan(np.asarray(value)).any())
 
 
 def find_models(subject: Subject) -> "Models":
     """The float16 package before compression, and the float32 program that it came from."""
-    from gate.float16.investigate import Models
+    from gate.float16.models import Models
 
     conversion = subject.conversion
     float16 = subject.before or conversion.float16 or conversion.finished or subject.candidate.package.path
@@ -383,7 +409,62 @@ def trial_limit(subject: Subject) -> float:
 def _answer(subject: Subject) -> tuple[Result, ...]:
     if why := not_judged(subject):
         return (why,)
-    return (judge_facts(measure(subject, find_models(subject)), subject.entry.budgets.float16),)
+    models, budget = find_models(subject), subject.entry.budgets.float16
+    ours = subject.engine.environment.engine == "mil"  # only our evaluator can round one op and not another
+    result = judge_facts(measure(subject, models, blame=ours), budget)
+    if ours:
+        return (result,)
+    others = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units[1:])
+    rows = (result, *(judge_facts(measure(other, models, blame=False), budget) for other in others))
+    if find_spec("torch") is None:  # a Mac that was handed packages: the evaluator's own row stands beside these
+        return rows
+    low, high = _expected(subject, models)
+    return tuple(row.model_copy(update={"findings": (*row.findings, _beside(row, low, high))}) for row in rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ on a Mac
+
+
+def _expected(subject: Subject, models: "Models") -> tuple[float, float]:
+    """What the evaluator says that an Apple engine may lose: rounding each op once, and inside composite ops as well."""
+    from gate.engine.mil import MilEngine
+
+    facts = measure(replace(subject, engine=MilEngine()), models, blame=False)
+    harsher = [d for tier, row in facts.feared if tier is not Tier.ACCUMULATE16 for d in row]
+    low = max(_size(d) for d in facts.declared)
+    return low, max([low, *map(_size, harsher)])
+
+
+def _size(d: OutputDifference) -> float:
+    return d.error if d.sound else float("inf")
+
+
+def _beside(row: Result, low: float, high: float) -> Finding:
+    """Compare what a compute unit lost with what the evaluator expects."""
+    lost = float("inf") if row.outcome is Outcome.FAIL and _nonfinite_rule(row) else _largest(row)
+    inside = lost <= max(high, WARN_ERROR)
+    return Finding(
+        rule="float16.measured",
+        severity=Severity.INFO if inside else Severity.WARNING,
+        message=f"{row.environment.compute_units} loses {_lost(lost)} of the range; the evaluator expects {_lost(low)} to {_lost(high)}.",
+        advice=""
+        if inside
+        else "this device loses more than the evaluator knows of: keep the measured number, and report the op",
+    )
+
+
+def _nonfinite_rule(row: Result) -> bool:
+    return any(f.rule in ("float16.nonfinite", "float16.integers") for f in row.findings)
+
+
+def _largest(row: Result) -> float:
+    return max(
+        (float(m.value) for m in row.measurements if m.name.startswith("error:") and m.value is not None), default=0.0
+    )
+
+
+def _lost(error: float) -> str:
+    return percent(error) if error < float("inf") else "all"
 
 
 CHECK = Check(CheckName.FLOAT16, "Does half precision hurt?", _answer)

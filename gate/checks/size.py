@@ -1,28 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`size`: is the package small enough to ship?
 
-Counts every file of the .mlpackage, in decimal MB. Xcode compiles it to .mlmodelc at build time; that size is measured on a
-Mac only.
+Counts every file of the .mlpackage, in decimal MB: that is what the budget is about. What users download and what Xcode compiles are
+estimated beside it, and the bytes told by weight, layer and step.
 """
 
-from gate.checks.base import Check, Subject, not_judged
+from collections.abc import Mapping
+
+from gate.checks.base import Check, Subject
 from gate.config import SizeBudget
-from gate.quantity import Change, ChangeKind, size
-from gate.report import CheckName, Finding, Measurement, Outcome, Result, Unit
+from gate.footprint import Footprint, measure
+from gate.growth import allowed, ungrown
+from gate.quantity import size
+from gate.report import CheckName, Environment, Measurement, Outcome, Result, Series, Unit
 
-
-def allowed(baseline: int | None, growth: Change | None) -> float | None:
-    """Largest size that the growth budget allows, in bytes; None without a baseline or budget."""
-    if baseline is None or growth is None:
-        return None
-    return baseline * (1 + growth.value) if growth.kind is ChangeKind.RELATIVE else baseline + growth.value
-
-
-def ungrown(check: CheckName, growth: Change | None, baseline: int | None) -> tuple[Finding, ...]:
-    """Say that a growth budget had nothing to be held against."""
-    if growth is None or baseline is not None:
-        return ()
-    return (not_judged(check, "A growth budget is set, but there is no baseline: growth was not judged."),)
+DEFLATED = "estimated: part of the package deflated, as an archive would be"
+COMPILED = "estimated: the same weights, and the program as text; measured on a Mac only"
 
 
 def judge(package_bytes: int, budget: SizeBudget, baseline: int | None = None) -> Result:
@@ -55,9 +48,45 @@ def _message(package_bytes: int, limit: float | None, over: bool, *, grew: bool)
     )
 
 
+def judge_compiled(compiled_bytes: int, environment: Environment) -> Result:
+    """Show what an app bundles: Xcode compiles the package. The budget is the package's."""
+    return Result(
+        check=CheckName.SIZE,
+        outcome=Outcome.PASS,
+        environment=environment,
+        measurements=(Measurement(name="compiled_bytes", value=compiled_bytes, unit=Unit.BYTES),),
+        message=f"Compiled by Core ML it takes {size(compiled_bytes)}.",
+    )
+
+
 def _answer(subject: Subject) -> tuple[Result, ...]:
     before = subject.baseline.package_bytes(subject.entry.name) if subject.baseline else None
-    return (judge(subject.candidate.package.bytes, subject.entry.budgets.size, before),)
+    package = subject.candidate.package
+    judged = judge(package.bytes, subject.entry.budgets.size, before)
+    found = measure(package.path, subject.conversion.layers, subject.before, subject.compressed)
+    compiled = getattr(subject.engine, "compiled_bytes", None)  # only Apple's tools compile
+    if compiled is None:
+        return (tell(judged, found),)
+    return (tell(judged, found), judge_compiled(compiled(package.path), subject.engine.environment))
+
+
+def tell(judged: Result, found: Footprint) -> Result:
+    """Add to the verdict what the size means to users."""
+    numbers = [Measurement(name="download_bytes", value=found.download, unit=Unit.BYTES, method=DEFLATED)]
+    if found.compiled is not None:
+        numbers.append(Measurement(name="compiled_bytes", value=found.compiled, unit=Unit.BYTES, method=COMPILED))
+    named = (("weight", found.by_weight), ("layer", found.by_layer), ("step", found.by_step))
+    return judged.model_copy(
+        update={
+            "measurements": (*judged.measurements, *numbers),
+            "series": tuple(_series(name, sizes) for name, sizes in named if sizes),
+            "message": f"{judged.message.removesuffix('.')}; about {size(found.download)} to download.",
+        }
+    )
+
+
+def _series(name: str, sizes: Mapping[str, int]) -> Series:
+    return Series(name=f"bytes by {name}", x=tuple(sizes), y=tuple(map(float, sizes.values())), unit=Unit.BYTES)
 
 
 CHECK = Check(CheckName.SIZE, "Is it small enough?", _answer)

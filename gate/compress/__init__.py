@@ -7,13 +7,16 @@ package is written once at the end. What comes back is the promise: `checks/inte
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gate.compress import entry
+from gate.compress.activations import Activations, insert_pairs, plan_activations
+from gate.compress.calibration import Calibration
 from gate.compress.cast import cast_float16, raise_target
 from gate.compress.encode import Skip
 from gate.compress.encoded import Encoded
@@ -27,9 +30,30 @@ from gate.mil import Unsupported
 from gate.mil.program import Program, load_program
 from gate.policy import Action, Policy, Target
 
-__all__ = ["Compressed", "Consumer", "Promise", "Skip", "Workers", "cast_float16", "compress", "raise_target"]
+__all__ = [
+    "Activations",
+    "Calibration",
+    "Compressed",
+    "Consumer",
+    "Promise",
+    "Skip",
+    "Workers",
+    "cast_float16",
+    "compress",
+    "encode_weights",
+    "raise_target",
+]
 
-CHAINS = {("prune", "quantize"), ("prune", "palettize")}  # joint forms that are stored sparsely
+NO_ITEMS = (
+    "it needs items to calibrate on: add `calibration: items.npz` to the model entry, or `splits: {calibrate: 10 %}` "
+    "to take them from its dataset"
+)
+CHAINS = {  # forms that coremltools writes, too; a quantized palette has integers in its tables
+    ("prune", "quantize"),
+    ("prune", "palettize"),
+    ("palettize", "quantize"),
+    ("prune", "palettize", "quantize"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +86,7 @@ class Compressed:
     computed: int = 0
     reused: int = 0
     refused: tuple[str, ...] = ()  # cache entries that did not hold, and why
+    activations: Activations | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +105,32 @@ def compress(
     jobs: int = 1,
     cache: Path | None = None,
     workers: Workers | None = None,
+    calibration: Calibration | None = None,
 ) -> Compressed:
     """Apply the steps of `policy` to `package` and write the result to `out`.
 
     `layers` maps MIL names to layer paths, for overrides. `cache` is a folder of compressed weights; `workers` lets several
-    policies share processes. PolicyError when the target cannot carry the policy; ToolchainError when coremltools fails.
+    policies share processes; `calibration` has the items that 8-bit activations need. PolicyError when the target cannot carry
+    the policy; ToolchainError when coremltools fails.
     """
     policy.refuse_unless_carried_by(target, package.name)
     _refuse_unknown_chain(policy)
     program = _program(package, policy)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compress-") as scratch:
-        source = package
+        source, activations = package, None
+        if policy.activations:
+            if calibration is None or not calibration.samples:
+                raise PolicyError(f"{package.name}: policy {policy.name} quantizes activations; {NO_ITEMS}")
+            with_settings = partial(
+                compress, target=target, layers=layers, jobs=jobs, cache=cache, workers=workers, calibration=None
+            )
+            observed = _observed(package, policy, Path(scratch), with_settings)
+            activations = plan_activations(package, policy, calibration, layers or {}, observed)
+            source = insert_pairs(package, activations, Path(scratch) / f"a8-{package.name}")
+            program = load_program(source)
         if _opset(program) < _opset_of(policy):
-            source = raise_target(package, policy.needed_target, Path(scratch) / package.name)
+            source = raise_target(source, policy.needed_target, Path(scratch) / package.name)
             program = load_program(source)
         plans = plan(program, policy, layers or {})
         store = _Store(cache or Path(scratch) / "entries", jobs)
@@ -103,20 +140,66 @@ def compress(
     return Compressed(
         path=out,
         policy=policy.name,
-        steps=tuple(step.kind for step in policy.steps),
+        steps=tuple(step.kind for step in policy.weight_steps),
         promises=tuple(_promise(item, results) for item in plans),
         computed=store.computed,
         reused=store.reused,
         refused=tuple(store.refused),
+        activations=activations,
     )
 
 
+def encode_weights(
+    package: Path,
+    policy: Policy,
+    *,
+    layers: Mapping[str, str],
+    cache: Path,
+    workers: Workers,
+    jobs: int = 1,
+) -> tuple[tuple[Plan, Encoded | None], ...]:
+    """Return what `policy` makes of each weight of `package`, without writing a package; None where it leaves one alone.
+
+    The package must be of an opset that can hold the result (`raise_target`).
+    """
+    _refuse_unknown_chain(policy)
+    plans = plan(_program(package, policy), policy, layers)
+    results = _Store(cache, jobs).results(_tasks(plans), workers)
+    found = (results.get((item.weight.function, item.weight.name)) for item in plans)
+    return tuple((item, result.encoded if result else None) for item, result in zip(plans, found, strict=True))
+
+
+def _observed(package: Path, policy: Policy, scratch: Path, with_settings: Callable[..., Compressed]) -> Path:
+    """Return the package that calibration runs: weights as they are, or as the steps before the activations leave them."""
+    if policy.steps[0].quantize_activations:
+        return package
+    weights_only = policy.model_copy(update={"steps": policy.weight_steps})
+    return with_settings(package, weights_only, scratch / f"w-{package.name}").path
+
+
 def _refuse_unknown_chain(policy: Policy) -> None:
-    kinds = tuple(step.kind for step in policy.steps)
-    if len(kinds) > 1 and kinds not in CHAINS:
-        known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
+    for actions in policy.combinations():
+        kinds = tuple(type(action).__name__.lower() for action in actions)
+        if len(kinds) > 1 and kinds not in CHAINS:
+            known = "; ".join(", then ".join(chain) for chain in sorted(CHAINS))
+            raise PolicyError(
+                f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
+            )
+        if kinds[-2:] == ("palettize", "quantize"):
+            _refuse_unquantizable_table(policy.name, *actions[-2:])
+
+
+def _refuse_unquantizable_table(policy: str, palette: Action, table: Action) -> None:
+    """A table has no channels of its own, and one scale at most."""
+    if getattr(table, "granularity", None) != "per_tensor":
         raise PolicyError(
-            f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
+            f"policy {policy}: quantize after palettize stores the table's entries, which have no channels; "
+            f"found granularity {getattr(table, 'granularity', None)}, expected per_tensor"
+        )
+    if getattr(palette, "per_channel_scale", False):
+        raise PolicyError(
+            f"policy {policy}: per_channel_scale and quantize would both scale the table, and it has one scale; "
+            "remove one of them"
         )
 
 

@@ -23,15 +23,16 @@ def cast_float16(package: Path, out: Path, keep_float32: Sequence[str] = ()) -> 
     from gate.convert import float16_cast
 
     names = ("common::cast_optimization", "common::const_elimination", "common::dead_code_elimination")
-    return _rewritten(package, [float16_cast(keep_float32), *(PASS_REGISTRY[name] for name in names)], 0, out)
+    return rewritten(package, [float16_cast(keep_float32), *(PASS_REGISTRY[name] for name in names)], 0, out)
 
 
 def raise_target(package: Path, target: Target, out: Path) -> Path:
     """Write a package with the opset of a later deployment target, as coremltools does when it compresses an older one."""
-    return _rewritten(package, [], SPECIFICATION[target], out)
+    return rewritten(package, [], SPECIFICATION[target], out)
 
 
-def _rewritten(package: Path, passes: list[Any], specification: int, out: Path) -> Path:
+def rewritten(package: Path, passes: list[Any], specification: int, out: Path) -> Path:
+    """Write a package as coremltools' graph passes change it; ToolchainError when they fail."""
     import coremltools as ct
     from coremltools.models.utils import _apply_graph_pass
 

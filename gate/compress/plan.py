@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gate.compress.encode import Axes, Skip, refusal
 from gate.errors import PolicyError
 from gate.mil.program import Block, Constant, Op, Program, TensorType
-from gate.policy import Action, Policy, Step
+from gate.policy import Action, Policy, QuantizeActivations, Step
 
 LEAST_ELEMENTS = 10  # smaller constants are written inside the program, not in the weight file
 FLOATS = ("float16", "float32")
@@ -160,7 +160,7 @@ def _number(op: Op, name: str, default: int) -> int:
 
 def _plan(weight: Weight, policy: Policy) -> Plan:
     general = _left_alone(weight)
-    found = [general or _action(weight, policy, step) for step in policy.steps]
+    found = [general or _action(weight, policy, step) for step in policy.weight_steps]
     actions = tuple(None if isinstance(one, Skip) else one for one in found)
     return Plan(weight, actions, tuple(one if isinstance(one, Skip) else None for one in found))
 
@@ -194,8 +194,10 @@ def _action(weight: Weight, policy: Policy, step: Step) -> Action | Skip:
 
 def _wanted(weight: Weight, consumer: Consumer, policy: Policy, step: Step) -> Action | None:
     """Ask the policy; an override names an op or a weight, and the first that matches either counts."""
+    action = step.action
+    assert not isinstance(action, QuantizeActivations)  # `weight_steps` has none
     for override in policy.overrides:
         for name in (consumer.op_name, weight.name):
             if override.matches(op_type=consumer.op_type, name=name, layer=consumer.layer, elements=weight.elements):
-                return override.apply(step.action)
-    return step.action
+                return override.apply(action)
+    return action

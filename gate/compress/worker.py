@@ -6,6 +6,7 @@ torch: k-means beside torch's threads was seen to hang, and coremltools imports 
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
     replies = sys.stdout
     sys.stdout = sys.stderr  # what libraries print must not look like an answer
     import_coremltools()

@@ -10,17 +10,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Timer
 from types import TracebackType
 from typing import Any, Self
 
 from gate.compress.entry import Task
-from gate.errors import ToolchainError
+from gate.errors import NoAnswer, ToolchainError
 
 _ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -39,10 +40,15 @@ Reasons = tuple[str | None, ...]
 
 
 class Workers:
-    """A number of worker processes; a context manager that ends them."""
+    """A number of worker processes; a context manager that ends them.
 
-    def __init__(self, jobs: int) -> None:
+    `remaining` says how many seconds are left; when they are over, whatever still computes is killed.
+    """
+
+    def __init__(self, jobs: int, remaining: Callable[[], float] | None = None) -> None:
         self.jobs = max(1, jobs)
+        self._remaining = remaining
+        self._is_over = False
         self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
         self._started: list[subprocess.Popen[str]] = []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the processes that write to it
@@ -68,7 +74,34 @@ class Workers:
         self._idle = SimpleQueue()
 
     def run(self, jobs: Sequence[Job]) -> dict[Path, Reasons]:
-        """Do all jobs; return why steps were skipped, by result file. ToolchainError when one cannot be done."""
+        """Do all jobs; return why steps were skipped, by result file.
+
+        ToolchainError when one cannot be done, NoAnswer when time is up.
+        """
+        if not jobs:
+            return {}
+        with self._watched():
+            return self._run(jobs)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Kill the processes when time is up: a thread that waits for an answer then reads the end of it."""
+        if self._remaining is None:
+            yield
+            return
+        timer = Timer(max(0.0, self._remaining()), self._stop)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _stop(self) -> None:
+        self._is_over = True
+        for process in tuple(self._started):
+            process.kill()
+
+    def _run(self, jobs: Sequence[Job]) -> dict[Path, Reasons]:
         for _ in range(min(self.jobs, len(jobs)) - len(self._started)):
             self._start()
         ordered = sorted(jobs, key=lambda job: job.task.elements, reverse=True)
@@ -91,12 +124,18 @@ class Workers:
             env={"PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]), **ONE_THREAD},
         )
         self._started.append(process)
+        if self._is_over:  # it ended between the start and this line
+            process.kill()
         self._idle.put(process)
 
     def _do(self, job: Job) -> Reasons:
         process = self._idle.get_nowait()  # there are as many as threads; none is left once they were ended
         reply = _ask(process, {"task": job.task.to_json(), "out": str(job.out)})
         self._idle.put(process)
+        if "error" in reply and self._is_over:
+            raise NoAnswer(
+                f"weight {job.name}: its compression was stopped: the run's time limit is used up; raise limits.time"
+            )
         if "error" in reply:
             raise ToolchainError(f"weight {job.name}: compression failed: {reply['error'] or self._ending(process)}")
         return tuple(reply["reasons"])

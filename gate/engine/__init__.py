@@ -35,6 +35,10 @@ class Engine(Protocol):
         """Load a package."""
         ...
 
+    def on(self, compute_units: str) -> "Engine":
+        """The same engine with another setting of compute units."""
+        ...
+
 
 def plain(outputs: Mapping[str, Any], classes: Sequence[Any] = ()) -> dict[str, Array]:
     """Return outputs as arrays; a classifier's probabilities become (1, n), in the order of `classes` where it is given."""

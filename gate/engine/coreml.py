@@ -1,48 +1,130 @@
 # SPDX-License-Identifier: Apache-2.0
 """Apple's runtime as an engine. Needs macOS; needs no torch.
 
-Not run where this was written (no Mac): it is written against coremltools' documented `MLModel.predict` and tested through a
-double of `MLModel` that our evaluator answers.
+Not run where this was written (no Mac): it is written against coremltools' documented `MLModel.predict`, `CompiledMLModel` and
+`MLComputePlan`, and tested through a double of them that our evaluator answers.
 """
 
-import platform
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from gate.engine import plain
+from gate.engine import Session, apple, plain
+from gate.engine.stopwatch import Request, Timings
+from gate.errors import NoAnswer
 from gate.mil.program import load_program
 from gate.report import Environment
 
 Array = npt.NDArray[Any]
 
+ROUNDS = 200
+SECONDS = 20.0  # of rounds
+TIME_LIMIT = 900.0  # compiling, loading (the Neural Engine compiles at the first load) and rounds together
+PIL_MODES = {10: "L", 20: "RGB", 30: "RGB", 40: "F"}  # ImageFeatureType.ColorSpace: grey, RGB, BGR, half-precision grey
 
+
+@dataclass(frozen=True)
 class CoreMLEngine:
-    """Runs packages with Core ML."""
+    """Runs packages with Core ML, on one setting of compute units."""
 
-    def __init__(self, compute_units: str = "ALL") -> None:
-        self._compute_units = compute_units
+    compute_units: str = "ALL"
+    stopwatch: tuple[str, ...] = (sys.executable, "-m", "gate.engine.stopwatch")
 
     @property
     def environment(self) -> Environment:
         """This Mac."""
         return Environment(
-            engine="coreml",
-            os=f"macOS {platform.mac_ver()[0]}",
-            device=platform.machine(),
-            compute_units=self._compute_units,
+            engine="coreml", os=apple.system(), device=apple.model_identifier(), compute_units=self.compute_units
         )
 
-    def load(self, package: Path, precision: str = "declared") -> "CoreMLSession":
-        """Load (and compile) a package. Apple's runtime rounds as it does: only `declared` can be asked for."""
-        if precision != "declared":
-            raise ValueError(f"precision {precision!r}: Core ML runs the program as declared; use the mil engine")
+    def on(self, compute_units: str) -> "CoreMLEngine":
+        """The same Mac with another setting of compute units."""
+        return replace(self, compute_units=compute_units)
+
+    def load(self, package: Path, precision: str = "declared") -> Session:
+        """Load (and compile) a package.
+
+        Apple's runtime rounds as a program declares, so that only float32 programs run in float32 there; other roundings are
+        asked of our evaluator, where torch is installed.
+        """
+        if precision != "declared" and not (precision == "float32" and _is_float32(package)):
+            return _on_our_evaluator(package, precision)
+        model = self._model(package)
+        return CoreMLSession(model, class_labels(package), image_modes(package), has_states(package))
+
+    def compiled_bytes(self, package: Path) -> int:
+        """Size of the .mlmodelc that Core ML compiles a package to, which is what an app bundles."""
+        with tempfile.TemporaryDirectory() as name:
+            compiled = apple.compile_package(package, Path(name))
+            return sum(file.stat().st_size for file in compiled.rglob("*") if file.is_file())
+
+    def _model(self, package: Path) -> Any:
         import coremltools as ct
 
-        units = getattr(ct.ComputeUnit, self._compute_units)
-        return CoreMLSession(ct.models.MLModel(str(package), compute_units=units), class_labels(package))
+        return ct.models.MLModel(str(package), compute_units=getattr(ct.ComputeUnit, self.compute_units))
+
+    def time(self, packages: Mapping[str, Path], inputs: Mapping[str, Array]) -> Timings:
+        """Time packages against one another, the candidate first; raise NoAnswer when the runtime hangs or crashes."""
+        candidate = next(iter(packages.values()))
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            np.savez(folder / "inputs.npz", **dict(inputs))
+            request = Request(
+                packages={name: str(path) for name, path in packages.items()},
+                compute_units=self.compute_units,
+                inputs=str(folder / "inputs.npz"),
+                images=image_modes(candidate),
+                rounds=ROUNDS,
+                seconds=SECONDS,
+            )
+            (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
+            self._run(folder)
+            return Timings.model_validate_json((folder / "answer.json").read_bytes())
+
+    def _run(self, folder: Path) -> None:
+        command = [*self.stopwatch, str(folder / "request.json"), str(folder / "answer.json")]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+        except subprocess.TimeoutExpired:
+            raise NoAnswer(f"Core ML on {self.compute_units}: no times within {TIME_LIMIT:.0f} s") from None
+        if done.returncode != 0:
+            raise NoAnswer(
+                f"Core ML on {self.compute_units}: {_how_it_ended(done.returncode)}: {_last_words(done.stderr)}"
+            )
+
+
+def _how_it_ended(code: int) -> str:
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def _last_words(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip()[:500] if lines else "it said nothing"
+
+
+def _on_our_evaluator(package: Path, precision: str) -> Session:
+    try:
+        from gate.engine.mil import MilEngine
+
+        return MilEngine().load(package, precision)
+    except ModuleNotFoundError as missing:
+        raise NoAnswer(
+            f"precision {precision!r}: Core ML runs a program as declared; without {missing.name} only that"
+        ) from None
+
+
+def _is_float32(package: Path) -> bool:
+    """Has the program no float16 result at all?"""
+    ops = (op for function in load_program(package).functions.values() for op in function.body.walk())
+    return all(getattr(value.type, "dtype", None) != "float16" for op in ops for value in op.outputs)
 
 
 def class_labels(package: Path) -> list[Any]:
@@ -52,13 +134,43 @@ def class_labels(package: Path) -> list[Any]:
     return list(classify.inputs["classes"][0].array) if classify else []  # type: ignore[union-attr]
 
 
+def image_modes(package: Path) -> dict[str, str]:
+    """The PIL mode of each image input."""
+    return {
+        port.name: PIL_MODES[port.type.imageType.colorSpace]
+        for port in _description(package).input
+        if port.type.WhichOneof("Type") == "imageType"
+    }
+
+
+def has_states(package: Path) -> bool:
+    """Does a package keep states between predictions?"""
+    return bool(_description(package).state)
+
+
+def _description(package: Path) -> Any:
+    """The description of the function that runs: a package of several functions describes each on its own."""
+    program = load_program(package)
+    described = program.spec.description
+    own = [function for function in described.functions if function.name == program.default_function]
+    return own[0] if own else described
+
+
 class CoreMLSession:
     """A loaded model."""
 
-    def __init__(self, model: Any, classes: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, model: Any, classes: Sequence[Any] = (), images: Mapping[str, str] | None = None, stateful: bool = False
+    ) -> None:
         self._model = model
         self._classes = classes
+        self._images = images or {}
+        self._stateful = stateful
 
     def predict(self, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
-        """Return the outputs of each sample."""
-        return [plain(self._model.predict(dict(sample)), self._classes) for sample in samples]
+        """Return the outputs of each sample; each starts from fresh states."""
+        return [plain(self._predict(sample), self._classes) for sample in samples]
+
+    def _predict(self, sample: Mapping[str, Array]) -> Mapping[str, Any]:
+        states = [self._model.make_state()] if self._stateful else []
+        return self._model.predict(apple.as_core_ml(sample, self._images), *states)  # type: ignore[no-any-return]

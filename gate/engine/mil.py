@@ -32,6 +32,10 @@ class MilEngine:
         """Load a package; an op without a kernel is named before anything runs."""
         return MilSession(mil.load(package, precision=precision))
 
+    def on(self, compute_units: str) -> "MilEngine":
+        """Itself: the evaluator has one way to compute."""
+        return self
+
 
 class MilSession:
     """A loaded program."""

@@ -8,7 +8,6 @@ is looked for there when the float32 program does not explain the damage.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +16,9 @@ from gate.difference import Ranges, compare
 from gate.float16 import Tier
 from gate.float16.blame import EXPLAINS, Blame, Culprit, find_culprits
 from gate.float16.causes import Cause, Diagnosis, diagnose, number, peak
+from gate.float16.models import Models
 from gate.float16.tiers import MEASURED
-from gate.float16.trials import Place, Trials, stateful, worst
-from gate.mil.errors import Unsupported
+from gate.float16.trials import Place, Trials, worst
 from gate.mil.evaluator import Evaluator, load
 from gate.mil.numerics import SIGNED, UNSIGNED, Precision, Rounding
 from gate.mil.program import Constant, Function, Op, TensorType
@@ -29,16 +28,6 @@ CAST_SUFFIXES = ("_cast_fp16", "_cast_uint16", "_cast_int16", "_to_fp16", "_to_i
 
 Sample = Mapping[str, Any]
 Outputs = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Models:
-    """One model in both precisions, and what is known about where its ops come from."""
-
-    float16: Path
-    float32: Path | None = None  # None: a finished float16 package, compared with itself run in float32
-    layers: Mapping[str, str] = field(default_factory=dict)
-    lines: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,8 +109,6 @@ class _Case:
         return self._blame(half, half.function, as_half=False)
 
     def _blame(self, exact: Evaluator, half: Function, as_half: bool) -> Investigation:
-        if stateful(exact):
-            raise Unsupported("blame is not assigned inside a model with states yet")
         precision = Precision(self.tier.rounding)
         trials = Trials(exact, self.sample, Rounding(precision, as_half), self.ranges)
         blame = find_culprits(trials, self.limit, _allowed(trials, half, self.tier))
@@ -137,7 +124,8 @@ def lost_ops(
     """Name what the float16 program no longer has, when it is wrong even without rounding: the converter's bug, not float16's."""
     assert models.float32 is not None
     half = load(models.float16, precision=Precision.FLOAT32)
-    if worst(compare([reference], [half.predict(dict(sample))], [ranges])) < EXPLAINS * limit:
+    found = next(half.predict_batch([sample]))
+    if worst(compare([reference], [found], [ranges])) < EXPLAINS * limit:
         return ()
     kept = Counter(op.type for op in half.function.body.walk())
     suspects = []
@@ -213,7 +201,7 @@ def narrowed(models: Models, sample: Sample) -> tuple[Suspect, ...]:
 
     if not any(op.type == "cast" and _narrow(op) for op in evaluator.function.body.walk()):
         return ()
-    evaluator.run(evaluator.features.read(sample), _states(evaluator), observe=observe)
+    evaluator.run(evaluator.features.read(sample), evaluator.make_state(), observe=observe)
     return tuple(
         _integer_suspect(op, changed[a.name], models)
         for op in evaluator.function.body.walk()
@@ -221,10 +209,6 @@ def narrowed(models: Models, sample: Sample) -> tuple[Suspect, ...]:
         for a in arguments
         if not isinstance(a, Constant) and a.name in changed
     )
-
-
-def _states(evaluator: Evaluator) -> Any:
-    return evaluator.make_state() if stateful(evaluator) else None
 
 
 def _narrow(op: Op) -> bool:

@@ -3,7 +3,7 @@
 
 `Trials` runs a program once exactly and keeps every value. A trial then runs chosen ops in half and, of the rest, only what depends on
 them: all other values are the exact ones. Two compiled plans of one program number their values alike, so a trial is a walk over the
-steps of both.
+steps of both. States begin at zero in each trial; the ops that read or write one always run, since no saved value stands for their effect.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +19,7 @@ from gate.difference import OutputDifference, compare, find_ranges
 from gate.mil.compiler import Plan, Step
 from gate.mil.evaluator import Evaluator, Run
 from gate.mil.numerics import FLOATS, Precision, Rounding
+from gate.mil.ops.registry import State
 from gate.mil.program import Op, StateType, TensorType
 
 NONFINITE = 10.0  # damage of an infinity or NaN: worse than any error
@@ -56,6 +57,7 @@ class Trials:
         half: Rounding = Rounding(Precision.DECLARED, as_half=True),  # noqa: B008
         ranges: Mapping[str, float] | None = None,
     ) -> None:
+        self._evaluator, self._half = evaluator, half
         self.exact_plan = evaluator.at(Rounding(Precision.FLOAT32)).plan
         self.half_plan = evaluator.at(half).plan
         self.function = evaluator.function
@@ -67,6 +69,10 @@ class Trials:
         self._half_steps = _kept(self.half_plan)
         self.costs = [0.0] * len(self._exact_steps)
         self.values = self._run_exactly()
+
+    def on(self, sample: Mapping[str, Any], ranges: Mapping[str, float] | None = None) -> "Trials":
+        """The same program on another sample; places mean the same there."""
+        return Trials(self._evaluator, sample, self._half, ranges)
 
     @property
     def evaluation_s(self) -> float:
@@ -84,9 +90,32 @@ class Trials:
         ops = (
             Place(i, step.op.type, _name(step.op), step.op)
             for i, step in enumerate(self._exact_steps)
-            if _rounds(step.op)
+            if _rounds(step.op) and i not in self._state_steps
         )
         return (*inputs, *ops)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Does the program have states?"""
+        return bool(self._states)
+
+    @cached_property
+    def _states(self) -> dict[int, tuple[int, ...]]:
+        """The shape of each state, by slot."""
+        inputs = zip(self.function.inputs, self.exact_plan.body.inputs, strict=True)
+        return {slot: _wrapped_shape(value.type) for value, slot in inputs if isinstance(value.type, StateType)}
+
+    @cached_property
+    def _state_steps(self) -> frozenset[int]:
+        """The steps that read or write a state."""
+        return frozenset(i for i, slots in enumerate(self._reads) if not slots.isdisjoint(self._states))
+
+    def _fresh(self, values: Values) -> Values:
+        """A copy with states at zero."""
+        copy = list(values)
+        for slot, shape in self._states.items():
+            copy[slot] = State(torch.zeros(shape))
+        return copy
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
@@ -153,7 +182,7 @@ class Trials:
     def curve(self) -> list[float | None]:
         """How far each op's result is off when every op runs in half, as a fraction of the result's range."""
         started = perf_counter()
-        values = list(self.values)
+        values = self._fresh(self.values)
         for value in self.function.inputs:
             slot = self._slot(value.name)
             values[slot] = _halved(values[slot])
@@ -201,7 +230,7 @@ class Trials:
 
     def _trial(self, places: Sequence[Place]) -> Values:
         started = perf_counter()
-        values = list(self.values)
+        values = self._fresh(self.values)
         dirty = set()
         for place in places:
             if place.index < 0:
@@ -214,10 +243,14 @@ class Trials:
 
     def _walk(self, values: Values, dirty: set[int], chosen: set[int]) -> None:
         exact, half = self._exact_run(values), self._half_run(values)
-        first = min(chosen, default=0) if not dirty else 0
+        first = min(chosen, default=0) if not (dirty or self._states) else 0
         with torch.inference_mode():
             for index in range(max(first, 0), len(self._exact_steps)):
                 step = self._exact_steps[index]
+                if index in self._state_steps:
+                    exact.steps([step])
+                    dirty.update(slot for slot in step.outputs if not torch.equal(values[slot], self.values[slot]))
+                    continue
                 if index in chosen:
                     half.steps([self._half_steps[index]])
                 elif not _random(step) and not dirty.isdisjoint(self._reads[index]):
@@ -231,10 +264,11 @@ class Trials:
         return [reads(step, self.exact_plan) for step in self._exact_steps]
 
     def _run_exactly(self) -> Values:
-        values = list(self.exact_plan.presets)
+        values = self._fresh(list(self.exact_plan.presets))
         plan = self.exact_plan
         for value, slot, settle in zip(self.function.inputs, plan.body.inputs, plan.settle_inputs, strict=True):
-            values[slot] = settle(self._inputs[value.name])
+            if slot not in self._states:
+                values[slot] = settle(self._inputs[value.name])
         run = self._exact_run(values)
         with torch.inference_mode():
             for index, step in enumerate(self._exact_steps):
@@ -280,9 +314,8 @@ def reads(step: Step, plan: Plan) -> set[int]:
     return slots
 
 
-def stateful(evaluator: Evaluator) -> bool:
-    """Does the program keep states? Its values then depend on the order of the steps, and no trial may skip any."""
-    return any(isinstance(value.type, StateType) for value in evaluator.function.inputs)
+def _wrapped_shape(kind: StateType) -> tuple[int, ...]:
+    return tuple(size or 1 for size in kind.wrapped.shape or ())
 
 
 def _kept(plan: Plan) -> tuple[Step, ...]:

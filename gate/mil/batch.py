@@ -9,7 +9,7 @@ numbers or control flow run whole samples one by one. The first sample runs alon
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any
 
@@ -36,13 +36,13 @@ def run_batch(
 ) -> Iterator[dict[str, Any]]:
     """Yield the results of each sample, in order."""
     rest = iter(samples)
-    if not _stackable(plan, function):
+    if not stackable(plan, function):
         yield from map(one, rest)
         return
     first = next(rest, None)
     if first is None:
         return
-    stack = _Stack(plan, function)
+    stack = Stack(plan, function)
     results = stack.run([first])
     limit = max(1, byte_budget // (MARGIN * stack.peak_bytes))
     yield from results
@@ -50,12 +50,13 @@ def run_batch(
         for _, same in groupby(group, _shapes):
             members = list(same)
             try:
-                yield from _Stack(plan, function).run(members)
+                yield from Stack(plan, function).run(members)
             except _Ragged:
                 yield from map(one, members)
 
 
-def _stackable(plan: Plan, function: Function) -> bool:
+def stackable(plan: Plan, function: Function) -> bool:
+    """Can samples of this program run side by side?"""
     states = any(isinstance(v.type, StateType) for v in function.inputs)
     return not states and all(step.context is None for step in plan.body.steps)
 
@@ -64,7 +65,7 @@ def _shapes(sample: Sample) -> list[tuple[str, torch.Size]]:
     return [(name, x.shape) for name, x in sample.items()]
 
 
-class _Stack:
+class Stack:
     """The values of one pass over several samples; those in `mapped` have the samples as first axis."""
 
     def __init__(self, plan: Plan, function: Function) -> None:
@@ -74,20 +75,36 @@ class _Stack:
         self.mapped: set[int] = set()
         self.count = 0
         self.peak_bytes = 1
-        self._live_bytes = 0
+        self.live_bytes = 0
 
-    def run(self, samples: list[Sample]) -> list[dict[str, Any]]:
+    def run(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """Return the results of each sample."""
         self.count = len(samples)
         settles = zip(self.function.inputs, self.plan.body.inputs, self.plan.settle_inputs, strict=True)
         for value, slot, settle in settles:
             self.store(slot, settle(torch.stack([s[value.name] for s in samples])), True)
+        self.go(self.plan.body.steps)
+        return self.results()
+
+    def go(self, steps: Iterable[Step]) -> None:
+        """Run steps in order."""
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # vmap's notes on slow fallbacks
-            for step in self.plan.body.steps:
+            for step in steps:
                 self.step(step)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return the outputs of each sample."""
         outputs = list(zip(self.function.body.outputs, self.plan.body.outputs, strict=True))
         return [{v.name: self.sample(slot, i) for v, slot in outputs} for i in range(self.count)]
+
+    def resumed(self, plan: Plan) -> Stack:
+        """Return a stack with the values of this one, on which steps of another plan of the same program can run."""
+        other = Stack(plan, self.function)
+        pairs = zip(self.values, plan.presets, strict=True)
+        other.values = [value if preset is None else preset for value, preset in pairs]
+        other.mapped, other.count = set(self.mapped), self.count
+        return other
 
     def step(self, step: Step) -> None:
         slots = [s for _, slot, _ in step.reads for s in ((slot,) if isinstance(slot, int) else slot)]
@@ -99,15 +116,15 @@ class _Stack:
         for slot, result in zip(step.outputs, results, strict=True):
             self.store(slot, result, mapped and step.op.type not in SHAPE_ONLY)
         for slot in step.frees:
-            self._live_bytes -= _bytes(self.values[slot])
+            self.live_bytes -= _bytes(self.values[slot])
             self.values[slot] = None
 
     def store(self, slot: int, value: Any, mapped: bool) -> None:
         self.values[slot] = value
         if mapped:
             self.mapped.add(slot)
-        self._live_bytes += _bytes(value)
-        self.peak_bytes = max(self.peak_bytes, self._live_bytes)
+        self.live_bytes += _bytes(value)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
     def compute(self, step: Step, mapped: bool) -> tuple[Any, ...]:
         if not mapped or step.op.type in SHAPE_ONLY:

@@ -84,7 +84,7 @@ class Plan:
             if step.outputs and not (needed - known) & set(step.outputs):
                 continue
             steps.append(replace(step, frees=()))
-            needed |= _touched(step, self.blocks)
+            needed |= touched(step, self.blocks)
         steps.reverse()
         own = {*self.body.inputs, *self.slots.values()}
         kept = {*self.body.outputs, *(self.slots[name] for name in wanted)}
@@ -249,19 +249,19 @@ def _free(steps: list[Step], kept: set[int], own: set[int], blocks: Mapping[Bloc
     """Let each step drop the block's own values that nothing after it reads."""
     freed, seen = [], set(kept)
     for step in reversed(steps):
-        touched = (_touched(step, blocks) | {*step.outputs}) & own
-        freed.append(replace(step, frees=tuple(sorted(touched - seen))))
-        seen |= touched
+        used = (touched(step, blocks) | {*step.outputs}) & own
+        freed.append(replace(step, frees=tuple(sorted(used - seen))))
+        seen |= used
     return tuple(reversed(freed))
 
 
-def _touched(step: Step, blocks: Mapping[Block, Body]) -> set[int]:
+def touched(step: Step, blocks: Mapping[Block, Body]) -> set[int]:
     """Return the slots that a step reads, in its nested blocks as well."""
     slots = {i for _, slot, _ in step.reads for i in ((slot,) if isinstance(slot, int) else slot)}
     for block in step.op.blocks:
         slots.update(blocks[block].outputs)
         for inner in blocks[block].steps:
-            slots |= _touched(inner, blocks)
+            slots |= touched(inner, blocks)
     return slots
 
 

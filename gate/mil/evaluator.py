@@ -19,7 +19,7 @@ from gate.mil import ops as ops  # registers the kernels
 from gate.mil.batch import run_batch
 from gate.mil.blob import Array
 from gate.mil.compiler import Body, Plan, Roundings, Step, compile_function
-from gate.mil.constants import Constants
+from gate.mil.constants import Constants, Exchanged
 from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed
 from gate.mil.features import Feature, read_features
 from gate.mil.numerics import Precision, Rounding, array, tensor
@@ -98,6 +98,7 @@ class Evaluator:
         self.program = program
         self.function = program.function(function)
         self.constants = constants or Constants()
+        self.precision = precision
         try:
             self._prepare(program, precision)
         except DAMAGE as error:
@@ -123,6 +124,10 @@ class Evaluator:
         """Return the same function under another precision; decoded weights are shared."""
         return Evaluator(self.program, precision, self.function.name, self.constants)
 
+    def with_weights(self, weights: Mapping[str, Array]) -> Evaluator:
+        """Return the same function with other values for some constants, by name; all else is shared."""
+        return Evaluator(self.program, self.precision, self.function.name, Exchanged(self.constants, weights))
+
     def make_state(self) -> ModelState:
         """Return fresh states, all zeros."""
         return ModelState({f.name: State(torch.zeros(f.shape)) for f in self.features.states})
@@ -137,7 +142,7 @@ class Evaluator:
     ) -> Any:
         """Return a dict of outputs for a dict of inputs, or a list of them for a list."""
         if isinstance(inputs, list | tuple):
-            if state is not None:
+            if state is not None or self.features.states:
                 raise BadInput("a state can only be used for one sample at a time, not with a list of them")
             return list(self.predict_batch(inputs, seed=seed))
         results = self.run(self.features.read(inputs), state, observe=observe, seed=seed)
@@ -146,10 +151,13 @@ class Evaluator:
     def predict_batch(
         self, samples: Iterable[Mapping[str, Any]], *, byte_budget: int = 2**30, seed: int = 0
     ) -> Iterator[dict[str, Any]]:
-        """Yield the outputs of many samples, several at once as long as their values fit the budget."""
+        """Yield the outputs of many samples, several at once as long as their values fit the budget; each begins with fresh states."""
         read = (self.features.read(sample) for sample in samples)
-        for results in run_batch(self.plan, self.function, read, partial(self.run, seed=seed), byte_budget):
+        for results in run_batch(self.plan, self.function, read, partial(self._run_afresh, seed=seed), byte_budget):
             yield self.features.write(results)
+
+    def _run_afresh(self, inputs: Mapping[str, Tensor], *, seed: int) -> dict[str, Any]:
+        return self.run(inputs, self.make_state(), seed=seed)
 
     def run(
         self,

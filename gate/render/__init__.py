@@ -7,6 +7,6 @@ Sees nothing but the Report. Words are built in Python (`words`, `page`), laid o
 from gate.render.annotate import Annotation, annotations
 from gate.render.opening import Headline, headline
 from gate.render.terminal import terminal
-from gate.render.views import comment, html, summary
+from gate.render.views import comment, html, summary, write_views
 
-__all__ = ["Annotation", "Headline", "annotations", "comment", "headline", "html", "summary", "terminal"]
+__all__ = ["Annotation", "Headline", "annotations", "comment", "headline", "html", "summary", "terminal", "write_views"]

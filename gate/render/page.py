@@ -31,6 +31,7 @@ class Room:
     explored: bool = True
     notes: int = 40
     models: int = 1_000
+    times: bool = True  # when and how long; a comment leaves them out, so that nothing new is nothing to write
 
 
 # What a comment gives up, in this order, until it fits. The headline is not among it.
@@ -46,9 +47,8 @@ SACRIFICES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def rooms() -> Iterator[tuple[Room, tuple[str, ...]]]:
+def rooms(room: Room) -> Iterator[tuple[Room, tuple[str, ...]]]:
     """Yield ever less room, each with the names of what was given up."""
-    room = Room()
     given_up: tuple[str, ...] = ()
     yield room, given_up
     for name, change in SACRIFICES:
@@ -116,7 +116,7 @@ class Dossier:
     @cached_property
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Where it comes from and what became of it."""
-        return tuple(facts(self.model))
+        return tuple(facts(self.model, times=self.room.times))
 
     @property
     def said(self) -> tuple[tuple[str, str], ...]:
@@ -202,7 +202,7 @@ def build(report: Report, room: Room = Room(), given_up: tuple[str, ...] = ()) -
         dossiers=tuple(Dossier(model, room) for model in models) if room.engineers else (),
         commit=(report.run.commit or "")[:SHORT_DIGEST],
         base_commit=(report.run.base_commit or "")[:SHORT_DIGEST],
-        footer=tuple(footer(report)),
+        footer=tuple(footer(report, times=room.times)),
         left_out=f"Left out, to fit GitHub's limit: {'; '.join(given_up)}." if given_up else "",
     )
 
@@ -218,8 +218,13 @@ def group(model: Model, *, brief: bool) -> Group:
     if brief:
         loud = tuple(row for row in rows if row.loud)
         whole, rows = (None, (*loud, *_rest(len(rows) - len(loud)))) if loud else (_one_row(model.shipped, rows), ())
-    badge = "first run, self-declared" if model.self_declared else ""
+    badge = "first run, self-declared" if model.self_declared else carried_words(model)
     return Group(model.name, model.shipped.policy, badge, whole, rows)
+
+
+def carried_words(model: Model) -> str:
+    """Say of an entry that was not judged again when it was."""
+    return f"unchanged since {model.carried}" if model.carried else ""
 
 
 def _rest(number: int) -> tuple[table.Row, ...]:
@@ -259,7 +264,7 @@ def remarks(findings: tuple[Finding, ...]) -> tuple[Remark, ...]:
     )
 
 
-def facts(model: Model) -> Iterator[tuple[str, str]]:
+def facts(model: Model, *, times: bool = True) -> Iterator[tuple[str, str]]:
     """Name where a model comes from and what became of it."""
     pairs = (
         ("source", model.source),
@@ -271,7 +276,7 @@ def facts(model: Model) -> Iterator[tuple[str, str]]:
         ("package", model.shipped.package or ""),
         ("package digest", (model.shipped.package_digest or "")[:SHORT_DIGEST]),
         ("tools' own output", model.log or ""),
-        ("time", duration(model.seconds) if model.seconds else ""),
+        ("time", duration(model.seconds) if model.seconds and times else ""),
     )
     return ((name, value) for name, value in pairs if value)
 
@@ -301,11 +306,13 @@ def numbers(results: tuple[Result, ...]) -> Iterator[Number]:
             yield Number(about, name, shown.value, shown.bound, shown.before, "; ".join(part for part in how if part))
 
 
-def footer(report: Report) -> Iterator[str]:
+def footer(report: Report, *, times: bool = True) -> Iterator[str]:
     """Name the circumstances: configuration, time, sandbox, versions, machines."""
     run = report.run
     yield f"{run.config} from {run.config_from}"
-    if run.started:
+    if run.approved_by:
+        yield f"change of limits approved: {run.approved_by}"
+    if run.started and times:
         took = f", {duration(run.seconds)}" if run.seconds else ""
         yield f"{_moment(run.started)}{took}"
     yield f"sandbox: {run.sandbox}"

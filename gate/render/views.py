@@ -8,6 +8,7 @@ misspelt name in a template into an error.
 import functools
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -15,9 +16,10 @@ import jinja2
 from markupsafe import Markup as SafeHtml
 
 from gate.errors import UsageError
-from gate.files import shipped
+from gate.files import shipped, write_text
 from gate.render import page as pages
 from gate.render.chart import charts, explored_charts
+from gate.render.compared import grouped
 from gate.render.escape import Markup, clip, code, markdown, utf16_units, visible
 from gate.report import Model, Report
 
@@ -33,7 +35,7 @@ def comment(report: Report, *, report_url: str | None = None, marker_id: str = "
     if not MARKER_ID.match(marker_id):
         raise UsageError(f"comment id {marker_id!r}: expected letters, digits, dots, dashes, underscores, at most 80")
     given = {"url": _url(report_url), "unfolded": Markup(), "marker": Markup(marker_id)}
-    return _fitted("comment.md.j2", report, given, utf16_units, COMMENT_UNITS)
+    return _fitted("comment.md.j2", report, given, utf16_units, COMMENT_UNITS, pages.Room(times=False))
 
 
 def summary(report: Report, *, report_url: str | None = None) -> str:
@@ -42,10 +44,17 @@ def summary(report: Report, *, report_url: str | None = None) -> str:
     return _fitted("summary.md.j2", report, given, lambda text: len(text.encode()), SUMMARY_BYTES)
 
 
-def _fitted(name: str, report: Report, given: dict[str, Any], measure: Callable[[str], int], limit: int) -> str:
+def _fitted(
+    name: str,
+    report: Report,
+    given: dict[str, Any],
+    measure: Callable[[str], int],
+    limit: int,
+    most: pages.Room = pages.Room(),  # noqa: B008
+) -> str:
     """Render with ever less room until it fits; the least room always does."""
     template = _markdown().get_template(name)
-    for room, given_up in pages.rooms():
+    for room, given_up in pages.rooms(most):
         text = _rendered(template.generate(page=pages.build(report, room, given_up), **given), measure, limit)
         if text is not None:
             return text
@@ -70,6 +79,13 @@ def html(report: Report) -> str:
     return template.render(page=pages.build(report, FILE_ROOM), cards=[_card(model) for model in report.models]) + "\n"
 
 
+def write_views(report: Report, folder: Path) -> None:
+    """Write report.json and every view of it."""
+    for name, view in (("comment.md", comment), ("summary.md", summary), ("report.html", html)):
+        write_text(folder / name, view(report))
+    write_text(folder / "report.json", report.model_dump_json(indent=1) + "\n")
+
+
 def _card(model: Model) -> dict[str, Any]:
     """Gather what the file shows about one model: everything."""
     return {
@@ -77,7 +93,7 @@ def _card(model: Model) -> dict[str, Any]:
         "explored": pages.explored(model) if len(model.candidates) > 1 else None,
         "dossier": pages.Dossier(model, FILE_ROOM),
         "numbers": [(c.policy, found) for c in model.candidates if (found := tuple(pages.numbers(c.results)))],
-        "charts": charts(model),
+        "charts": (*charts(model), *grouped(model.shipped)),
         "explored_charts": explored_charts(model),
     }
 

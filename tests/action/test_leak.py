@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.action import SYSTEM_PATHS
+from gate.action.apart import SYSTEM_PATHS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from runner import GATE_YML, PROJECT, Edit, Ended, Runner, copy_action, git, make_checkout, needs_namespaces
@@ -96,13 +96,15 @@ def build(out=None):
 ALLOWED = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH",
     "GATE_SITE", "GATE_SANDBOX", "GATE_EVENT", "GATE_COMMIT", "GATE_BASE_COMMIT",
+    "GATE_LIMITS", "GATE_CONFIG_FROM", "GATE_BASE_CONFIG", "GATE_APPROVED_BY", "GATE_CONTENTS",
     "PWD", "OLDPWD", "SHLVL", "_",  # set by the shell of support/isolate.sh, of the paths inside
     "USER", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONHASHSEED",  # of the gate's worker
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE",
     "TORCHINDUCTOR_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK",  # set by torch, coremltools and scikit-learn
 )  # fmt: skip
 
-ISOLATE, EVALUATE, ACTION = "support/isolate.sh", "support/evaluate.sh", "gate/action.py"
+ISOLATE, EVALUATE = "support/isolate.sh", "support/evaluate.sh"
+APART, DECIDE = "gate/action/apart.py", "gate/action/decide.py"
 NO_NAMESPACES = Edit(ISOLATE, '--probe) exec "${namespaces[@]}"', "--probe) exit 1; exec")
 NO_DROP = Edit(ISOLATE, "--ambient-caps=-all --inh-caps=-all --bounding-set=-all ", "")
 NO_SCRUB = Edit(EVALUATE, "exec env -i ", "exec env ")
@@ -181,12 +183,12 @@ REMOVED = {
     ),
     "network-namespace": ((Edit(ISOLATE, " --net ", " "),), {"network"}),
     "own-root": (
-        (Edit(ACTION, 'SYSTEM_PATHS = ("/usr"', 'SYSTEM_PATHS = ("{folder}", "/usr"'),),
+        (Edit(APART, 'SYSTEM_PATHS = ("/usr"', 'SYSTEM_PATHS = ("{folder}", "/usr"'),),
         {"git folder", "temp folder", "outside of the root"},
     ),
     "own-root-read-only": (
         (
-            Edit(ACTION, 'SYSTEM_PATHS = ("/usr"', 'SYSTEM_PATHS = ("{folder}", "/usr"'),
+            Edit(APART, 'SYSTEM_PATHS = ("/usr"', 'SYSTEM_PATHS = ("{folder}", "/usr"'),
             Edit(ISOLATE, 'bind "$1" "${root}$2" ro', 'bind "$1" "${root}$2" rw'),
         ),
         {
@@ -205,11 +207,11 @@ REMOVED = {
     "no-new-privileges": ((Edit(ISOLATE, "--no-new-privs ", ""),), {"setuid programs"}),
     "capabilities-dropped": ((NO_DROP,), {"capabilities"}),
     "environment-by-list": (
-        (Edit(ACTION, '    return {\n        "PATH": ', '    return dict(os.environ) | {\n        "PATH": '),),
+        (Edit(APART, '    return {\n        "PATH": ', '    return dict(os.environ) | {\n        "PATH": '),),
         {"unlisted names"},
     ),
     "environment-by-list-and-scrub": (
-        (Edit(ACTION, '    return {\n        "PATH": ', '    return dict(os.environ) | {\n        "PATH": '), NO_SCRUB),
+        (Edit(APART, '    return {\n        "PATH": ', '    return dict(os.environ) | {\n        "PATH": '), NO_SCRUB),
         {"unlisted names", "environment", "environment of a process"},
     ),
 }
@@ -297,7 +299,7 @@ def test_a_credential_in_an_included_file_is_refused(folder: Path, listener: int
 
 
 def test_without_the_refusal_the_run_goes_on(folder: Path, listener: int) -> None:
-    runner = make_runner(folder, listener, Edit(ACTION, REFUSAL, "pass"))
+    runner = make_runner(folder, listener, Edit(DECIDE, REFUSAL, "pass"))
     git(runner.workspace, "config", *CREDENTIALS["extraheader"])
     assert prepared(runner).outputs["evaluate"] == "true"
 

@@ -82,7 +82,9 @@ def test_the_message_is_for_someone_who_is_no_statistician():
 def test_a_thin_case_says_how_many_items_would_decide_and_what_these_prove():
     result = only(accuracy.judge(flipped(200, 1, 1), budget()))
     assert result.outcome is Outcome.INCONCLUSIVE
-    assert result.message.endswith("1 point allowed: too few items to say")
+    assert result.message.endswith(
+        "too few items to tell; in truth up to 1.77 points may be lost, or up to 1.77 points gained (95 % sure), 1 point allowed"
+    )
     assert "about 419 further items would decide" in result.remedy
     assert "with these 200, the smallest margin" in result.remedy
 
@@ -127,7 +129,7 @@ def test_each_yardstick_is_its_own_row_in_the_order_asked_for():
 
 def test_bounds_are_written_on_their_own_side_of_the_margin():
     thin, enough = (only(accuracy.judge(flipped(n, 0, 0), budget())).message for n in (267, 268))
-    assert "between -1.01 points and 1.01 points" in thin
+    assert "up to 1.01 points may be lost, or up to 1.01 points gained" in thin
     assert "at most 1 point " in enough
 
 
@@ -148,6 +150,29 @@ def test_data_on_which_a_metric_has_no_value_is_refused(name):
 def test_a_percentage_of_nothing_is_refused():
     with pytest.raises(UsageError, match="there is no percentage"):
         accuracy.judge(continuous("mae", np.zeros(50), np.ones(50)), budget(drop="5 %"))
+
+
+def test_one_item_proves_nothing():
+    one = continuous("mae", [1.0], [1.0])
+    floor, drop = accuracy.judge(one, budget(drop=0.1, at_least=2))
+    assert {floor.outcome, drop.outcome} == {Outcome.INCONCLUSIVE}
+    assert "one alone says nothing of others" in floor.message
+    assert (drop.measurements[0].low, drop.measurements[0].high) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "outcome"),
+    [([0, 1] * 50, [1, 0] * 50, "inconclusive"), ([0] * 50, [1] * 50, "fail"), ([1] * 50, [0] * 50, "pass")],
+)
+def test_where_every_item_changes_the_counts_still_decide(now, before, outcome):
+    ids = tuple(map(str, range(len(now))))
+    evidence = Evidence(ACCURACY, ids, np.array(now, float), {"source": np.array(before, float)}, len(ids))
+    assert only(accuracy.judge(evidence, budget())).outcome == outcome
+
+
+def test_one_cluster_is_one_item_however_many_it_holds():
+    result = only(accuracy.judge(flipped(300, 0, 0, clusters=("a",) * 300), budget()))
+    assert result.outcome is Outcome.INCONCLUSIVE
 
 
 # --- the floor ---------------------------------------------------------------------------------------------------------
@@ -475,7 +500,7 @@ def test_the_same_protocol_is_recognised_after_the_file(tmp_path):
         ({"metric": load(MetricChoice(name="accuracy", threshold=0.3))}, "another protocol"),
         ({"labelled": False}, "no labels"),
         ({"dataset": "0" * 64}, "other data"),
-        ({"ids": ("0", "1")}, "stopped early and lacks 48 of 50 items"),
+        ({"ids": (), "candidate": np.zeros(0)}, "needed no evaluation"),
     ],
 )
 def test_an_earlier_report_that_cannot_be_compared_with_is_refused(tmp_path, changed, told):

@@ -3,7 +3,8 @@
 
 import pytest
 
-from gate.checks import app_size, feasibility, fidelity, float16, size
+from gate import app_size
+from gate.checks import feasibility, fidelity, float16, size
 from gate.config import AppSizeBudget, Float16Budget, SizeBudget
 from gate.conversion import Conversion
 from gate.difference import OutputDifference

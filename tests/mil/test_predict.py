@@ -225,8 +225,8 @@ def test_a_byte_budget_bounds_the_stack(monkeypatch: pytest.MonkeyPatch) -> None
     from gate.mil import batch
 
     sizes: list[int] = []
-    run = batch._Stack.run
-    monkeypatch.setattr(batch._Stack, "run", lambda self, samples: sizes.append(len(samples)) or run(self, samples))
+    run = batch.Stack.run
+    monkeypatch.setattr(batch.Stack, "run", lambda self, samples: sizes.append(len(samples)) or run(self, samples))
     evaluator = gate.mil.load(fixed())
     results = list(evaluator.predict_batch([{"x": X}] * 10, byte_budget=3 * batch.MARGIN * 2 * X.nbytes))
     assert len(results) == 10

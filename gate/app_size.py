@@ -2,13 +2,29 @@
 """`app_size`: are the shipped packages of all models small enough together?
 
 The sum over the shipped candidate of every model entry. Entries that have no package make the sum unknown, which is no pass
-where a total is set.
+where a total is set. Judged on reports alone, so that `gate merge` can do it where no engine is installed.
 """
 
-from gate.checks.size import allowed, ungrown
-from gate.config import AppSizeBudget
+from collections.abc import Iterable
+from datetime import date
+
+from gate import waivers
+from gate.app_memory import judge_together
+from gate.config import AppSizeBudget, Config, Waiver
+from gate.growth import allowed, ungrown
 from gate.quantity import size
-from gate.report import CheckName, Measurement, Outcome, Result, Unit
+from gate.report import App, CheckName, Measurement, Model, Outcome, Result, Unit
+
+
+def judge_app(config: Config, models: Iterable[Model], before: int | None, accepted: tuple[Waiver, ...]) -> App:
+    """Sum the shipped packages. A run over some of the entries says nothing about the app."""
+    by_name = {model.name: model for model in models}
+    if any(entry.name not in by_name for entry in config.models):
+        why = "Only some of the app's models were judged."
+        return App(results=(Result(check=CheckName.APP_SIZE, outcome=Outcome.NOT_RUN, message=why),))
+    sizes = {name: sum(f.bytes for f in m.shipped.files) if m.shipped.files else None for name, m in by_name.items()}
+    found = (judge(sizes, config.app.budgets.app_size, before), *judge_together(config, by_name.values()))
+    return App(results=tuple(waivers.waive(result, waivers.APP, accepted, date.today()) for result in found))
 
 
 def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline: int | None = None) -> Result:

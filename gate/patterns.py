@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which patterns of gate.yml and of a policy name nothing? A misspelt one leaves a model unprotected without a word.
+
+What a pattern may say: a layer, the layers around it, its operations of one kind, or an operation by its own name. A finished package
+has no layers; its operations are those of the model itself: `/softmax`, `/log:1`.
+"""
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from gate.mil.program import load_program
+from gate.policy import Policy
+from gate.protocol import operation_names
+from gate.report import Finding, Severity
+
+
+def names_of(kinds: Mapping[str, str], layers: Mapping[str, str]) -> frozenset[str]:
+    """What a pattern may say about operations, given the kind and the layer of each by its name."""
+    said = {name for own, kind in kinds.items() for name in operation_names(layers.get(own, ""), kind)}
+    return frozenset(said | kinds.keys())
+
+
+def kinds_in(package: Path) -> dict[str, str]:
+    """MIL op type of each operation of a package, by the name of its first output."""
+    return {op.outputs[0].name: op.type for op in load_program(package).function().body.walk() if op.outputs}
+
+
+def unmatched(patterns: Sequence[str], names: Iterable[str], layers: Iterable[str]) -> Iterator[Finding]:
+    """Name the patterns of `keep_float32` that keep nothing."""
+    known, paths = frozenset(names), sorted(set(layers))
+    for pattern in patterns:
+        kind = re.sub(r":\d+$", "", pattern)  # the second softmax of a layer is one of its softmaxes
+        if not any(fnmatch.fnmatchcase(name, kind) for name in known):
+            yield _nothing("convert.keep_float32", f"keep_float32: {pattern!r}", pattern, paths)
+
+
+def unmatched_by_policy(policy: Policy, packages: Iterable[Path], layers: Mapping[str, str]) -> Iterator[Finding]:
+    """Name the patterns of a policy that match nothing: of `keep_float32`, and of the layers in its overrides."""
+    if policy.keep_float32:
+        names = (name for package in packages for name in names_of(kinds_in(package), layers))
+        yield from unmatched(policy.keep_float32, names, layers.values())
+    paths = sorted(set(layers.values()))
+    for index, override in enumerate(policy.overrides):
+        for pattern in override.layers:
+            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+                where = f"policy {policy.name}: overrides[{index}].layers: {pattern!r}"
+                yield _nothing("policy.overrides", where, pattern, paths)
+
+
+def _nothing(rule: str, where: str, pattern: str, layers: Sequence[str]) -> Finding:
+    near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.4)
+    known = f"nearest: {near[0]}" if near else f"layers: {', '.join(layers[:10])}"
+    return Finding(
+        rule=rule,
+        severity=Severity.WARNING,
+        message=f"{where} matches no layer",
+        advice=f"correct it, or remove it ({known})"
+        if layers
+        else "a finished package has no layers: name ops instead",
+    )
