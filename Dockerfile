@@ -26,12 +26,8 @@ RUN PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL}" \
       /opt/gate/bin/pip install --constraint constraints.txt ".[engine,onnx,images]" \
     && /opt/gate/bin/pip uninstall --yes pip setuptools
 # What only builds, types and tests of others need; it is a fifth of the image. torch/testing stays, since torch imports it.
-RUN cd /opt/gate/lib/python3*/site-packages \
-    && rm -rf torch/include torch/share torch/test caffe2 functorch/_src/tests coremltools/test joblib/test \
-    && find torch/bin -type f ! -name torch_shm_manager -delete \
-    && find . -depth -type d -name tests -exec rm -rf {} + \
-    && find . -type f \( -name '*.pyi' -o -name '*.h' -o -name '*.hpp' -o -name '*.pxd' -o -name '*.a' \) -delete \
-    && /opt/gate/bin/python -c 'import coremltools, onnxruntime, scipy.optimize, sklearn.cluster, torch'
+COPY support/slim.sh ./
+RUN ./slim.sh /opt/gate
 
 FROM base
 COPY --from=build /opt/gate /opt/gate

@@ -3,7 +3,8 @@
 
 Each architecture is built with random weights, converted by coremltools, and run four ways in turn (so that a busy
 machine slows all of them): torch eager in float32, the evaluator in `float32` and in `declared`, and onnxruntime where
-it is installed and the model exports. The best of several rounds counts.
+it is installed and the model exports. The best of several rounds counts. Beside time: the peak of live tensor bytes of one
+prediction, weights and states included on both sides; and how long 100 MB of 4-bit palettes take to load.
 
     python benchmarks/evaluator.py [--only NAME…] [--rounds N] [--clock wall|cpu]
 
@@ -13,9 +14,12 @@ it is installed and the model exports. The best of several rounds counts.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import logging
 import math
+import os
 import platform
 import sys
 import tempfile
@@ -34,6 +38,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 THREADS = 2
+os.environ["KINETO_LOG_LEVEL"] = "5"  # the profiler's own lines
 
 
 class ConvBlock(nn.Sequential):
@@ -255,6 +260,9 @@ class Figures:
     float32_ms: float
     declared_ms: float
     onnxruntime_ms: float | None
+    torch_bytes: int
+    float32_bytes: int
+    declared_bytes: int
     float32_error: float
     declared_error: float
 
@@ -277,14 +285,20 @@ def convert(architecture: Architecture, precision: str) -> tuple[nn.Module, tupl
     options: dict[str, Any] = {"states": states} if states else {}
     with torch.no_grad():
         traced = torch.jit.trace(module, example, check_trace=False)
-    model = ct.convert(
-        traced,
-        inputs=types,
-        minimum_deployment_target=ct.target.iOS18 if states else ct.target.iOS17,
-        compute_precision=getattr(ct.precision, precision),
-        **options,
-    )
+    with quiet():
+        model = ct.convert(
+            traced,
+            inputs=types,
+            minimum_deployment_target=ct.target.iOS18 if states else ct.target.iOS17,
+            compute_precision=getattr(ct.precision, precision),
+            **options,
+        )
     return module, example, model
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """Keep coremltools' progress bars out of the table."""
+    return contextlib.redirect_stderr(io.StringIO())
 
 
 def settle_batch_norms(module: nn.Module, inputs: Callable[[], tuple[Tensor, ...]]) -> None:
@@ -317,7 +331,70 @@ def measure(architecture: Architecture, rounds: int, clock: Callable[[], float])
     ]
     errors = [range_error(wanted, list(r().values())) for r in runs[1:]]
     best = race([*runs, *([onnx] if onnx else [])], rounds, architecture.repeat, clock)
-    return Figures(architecture.name, *best[:3], best[3] if onnx else None, *errors)
+    held = (
+        held_bytes([*module.parameters(), *module.buffers()]),
+        *(
+            held_bytes([*tensors_of(e.plan.body), *(x.value for x in s.values())])
+            for e, s in zip((exact, declared), states, strict=True)
+        ),
+    )
+    bytes_ = [before + peak_bytes(run) for before, run in zip(held, runs, strict=True)]
+    return Figures(architecture.name, *best[:3], best[3] if onnx else None, *bytes_, *errors)
+
+
+def tensors_of(body: Any) -> list[Tensor]:
+    """List the constants that the steps of a program read."""
+    return [value for step in body.steps for value in step.constants.values() if isinstance(value, Tensor)]
+
+
+def held_bytes(tensors: list[Tensor]) -> int:
+    """Return the bytes of what is there before a prediction."""
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """Return the most bytes that a run took from torch's allocator at once."""
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.inference_mode(), torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
+        run()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())])
+    return int(live.max(initial=0))
+
+
+PALETTE_BYTES, LAYERS, WIDTH = 100_000_000, 10, 4096
+
+
+def palettized_load(clock: Callable[[], float]) -> dict[str, float]:
+    """Time the loading of 100 MB of 4-bit palettes, 200 million weights; and to fill as much new memory as they take."""
+    import coremltools as ct
+    from coremltools.converters.mil.mil import Builder as mb
+
+    from gate.mil.evaluator import load
+
+    rows = 2 * PALETTE_BYTES // LAYERS // WIDTH
+    random = np.random.default_rng(0)
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=(1, WIDTH))], opset_version=ct.target.iOS16)
+    def program(x: Any) -> Any:
+        half, sums = mb.cast(x=x, dtype="fp16"), []
+        for _ in range(LAYERS):
+            weight = mb.constexpr_lut_to_dense(
+                indices=random.integers(0, 256, rows * WIDTH // 2, dtype=np.uint8),
+                lut=random.standard_normal(16).astype(np.float16),
+                shape=np.array([rows, WIDTH], np.uint32),
+            )
+            sums.append(mb.reduce_sum(x=mb.linear(x=half, weight=weight), axes=[-1]))
+        return mb.concat(values=sums, axis=0)
+
+    target, passes = ct.target.iOS16, ct.PassPipeline.EMPTY
+    with quiet():
+        model = ct.convert(program, minimum_deployment_target=target, pass_pipeline=passes, skip_model_load=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "palettes.mlpackage"
+        model.save(str(path))
+        load_ms, fill_ms = race([lambda: load(path), lambda: np.full(2 * PALETTE_BYTES, 1, np.float32)], 3, 1, clock)
+    return {"palettized_load_ms": load_ms, "palettized_fill_ms": fill_ms}
 
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -401,14 +478,18 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("coremltools").setLevel(logging.CRITICAL)
     rows = []
-    print(f"{'':14}{'torch':>9}{'float32':>9}{'declared':>9}{'onnx':>9}   ms; error of float32, declared")
+    print(
+        f"{'':14}{'torch':>9}{'float32':>9}{'declared':>9}{'onnx':>9}   ms; errors; peak bytes of float32, declared by torch's"
+    )
     for architecture in ARCHITECTURES:
         if architecture.name in arguments.only:
             row = measure(architecture, arguments.rounds, clock)
             rows.append(row)
             onnx = f"{row.onnxruntime_ms:9.2f}" if row.onnxruntime_ms else f"{'-':>9}"
             print(
-                f"{row.name:14}{row.torch_ms:9.2f}{row.float32_ms:9.2f}{row.declared_ms:9.2f}{onnx}   {row.float32_error:.1e} {row.declared_error:.1e}",
+                f"{row.name:14}{row.torch_ms:9.2f}{row.float32_ms:9.2f}{row.declared_ms:9.2f}{onnx}"
+                f"   {row.float32_error:.1e} {row.declared_error:.1e}"
+                f"   {row.float32_bytes / row.torch_bytes:.2f} {row.declared_bytes / row.torch_bytes:.2f}",
                 flush=True,
             )
     print(json.dumps(summary(rows, arguments.clock)))
@@ -422,11 +503,15 @@ def summary(rows: list[Figures], clock: str) -> dict[str, Any]:
     twins = [r.float32_ms / r.onnxruntime_ms for r in rows if r.onnxruntime_ms]
     if twins:
         ratios["float32_vs_onnxruntime"] = geometric_mean(twins)
+    for precision in ("float32", "declared"):
+        shares = [getattr(r, f"{precision}_bytes") / r.torch_bytes for r in rows]
+        ratios[f"{precision}_peak_bytes_vs_torch"] = geometric_mean(shares)
+        ratios[f"{precision}_peak_bytes_vs_torch_worst"] = max(shares)
     figures = {r.name: vars(r) for r in rows}
     return {
         "benchmark": "evaluator",
         "ratios": {k: round(v, 3) for k, v in ratios.items()},
-        "figures": {**figures, **batch_speedup(CLOCKS[clock])},
+        "figures": {**figures, **batch_speedup(CLOCKS[clock]), **palettized_load(CLOCKS[clock])},
         "machine": {
             "threads": torch.get_num_threads(),
             "clock": clock,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from gate import waivers
+from gate.app_memory import judge_together
 from gate.config import AppSizeBudget, Config, Waiver
 from gate.growth import allowed, ungrown
 from gate.quantity import size
@@ -22,8 +23,8 @@ def judge_app(config: Config, models: Iterable[Model], before: int | None, accep
         why = "Only some of the app's models were judged."
         return App(results=(Result(check=CheckName.APP_SIZE, outcome=Outcome.NOT_RUN, message=why),))
     sizes = {name: sum(f.bytes for f in m.shipped.files) if m.shipped.files else None for name, m in by_name.items()}
-    result = judge(sizes, config.app.budgets.app_size, before)
-    return App(results=(waivers.waive(result, waivers.APP, accepted, date.today()),))
+    found = (judge(sizes, config.app.budgets.app_size, before), *judge_together(config, by_name.values()))
+    return App(results=tuple(waivers.waive(result, waivers.APP, accepted, date.today()) for result in found))
 
 
 def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline: int | None = None) -> Result:

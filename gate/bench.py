@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from gate.config import AnyOfDim, Input, RangeDim
 from gate.data import Batch, Dataset
-from gate.difference import find_ranges
+from gate.difference import compare, find_ranges
 from gate.engine import Engine
-from gate.errors import NoAnswer, UsageError
-from gate.metrics import batched
+from gate.errors import NoAnswer, SourceFault, UsageError
+from gate.metrics import OwnCode, batched
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
@@ -29,6 +29,7 @@ References = Callable[[Sequence[Sample]], list[dict[str, Array]]]
 
 SHUFFLES = 2
 ITEMS = 16
+STEADY = 1e-4  # of the range; threads may change the order of sums
 
 
 class Drawn(NamedTuple):
@@ -51,8 +52,10 @@ class Bench:
     dataset: Dataset | None = None
     example: Sample = field(default_factory=dict)
     references: References | None = None  # asks the reference about more samples
-    own_metric: Callable[[Mapping[str, Array], Any], Array] | None = None  # asks the team's own metric, item by item
+    own_metric: Callable[[], OwnCode] | None = None  # looks at the team's own metric, which the worker runs
     kinds: tuple[str, ...] = ()  # of each sample
+    stored: Outputs | None = None  # the reference's answers to all items, where it cannot be asked any more
+    steady: bool = True  # does the reference give the same answer to the same input twice?
     _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
     _answers: dict[tuple[Any, ...], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
 
@@ -78,6 +81,8 @@ class Bench:
 
     def reference_rows(self, batch: Batch) -> Outputs:
         """Return the reference's answers to a batch, stacked; an item is asked about once."""
+        if self.stored is not None:
+            return {name: rows[batch.index] for name, rows in self.stored.items()}
         if self.references is None:
             raise NoAnswer("there is no reference to ask")
         missing = [k for k, index in enumerate(batch.index) if int(index) not in self._rows]
@@ -116,6 +121,43 @@ def make_samples(example: Sample, inputs: Sequence[Input], dataset: Dataset | No
         origin=", ".join(text.format(n=len(samples)) for _, text, samples in groups if samples),
         kinds=tuple(kind for kind, _, samples in groups for _ in samples),
     )
+
+
+def answered(drawn: Drawn, references: References) -> tuple[Drawn, tuple[Mapping[str, Array], ...]]:
+    """Ask the reference; a shuffled input that it does not take (a matrix that became singular) is left out, and said."""
+    try:
+        return drawn, tuple(references(drawn.samples))
+    except SourceFault:
+        if "shuffled" not in drawn.kinds:
+            raise
+    kept: list[tuple[Sample, str, Mapping[str, Array]]] = []
+    for sample, kind in zip(drawn.samples, drawn.kinds, strict=True):
+        try:
+            kept.append((sample, kind, references([sample])[0]))
+        except SourceFault:
+            if kind != "shuffled":
+                raise
+    left_out = len(drawn.samples) - len(kept)
+    origin = f"{drawn.origin} ({left_out} shuffled ones left out: the source does not take them)"
+    return Drawn(tuple(s for s, _, _ in kept), origin, tuple(k for _, k, _ in kept)), tuple(a for _, _, a in kept)
+
+
+def is_steady(drawn: Drawn, answers: Sequence[Mapping[str, Array]], references: References) -> bool:
+    """Ask about the first sample again: dropout or noise in a source answers differently each time."""
+    again = references(drawn.samples[:1])
+    return all(d.sound and d.error <= STEADY for d in compare(answers[:1], again))
+
+
+def probes(example: Sample) -> tuple[Sample, ...]:
+    """Return inputs that take other branches than the example: negated, smaller and larger; integers stay among those shown."""
+    return tuple({name: probe(array) for name, array in example.items()} for probe in PROBES)
+
+
+PROBES: tuple[Callable[[Array], Array], ...] = (
+    lambda a: -a if a.dtype.kind == "f" else np.full_like(a, a.min(initial=0)),
+    lambda a: a * a.dtype.type(0.125) if a.dtype.kind == "f" else np.full_like(a, a.max(initial=0)),
+    lambda a: a * a.dtype.type(8) if a.dtype.kind == "f" else np.ascontiguousarray(a[..., ::-1]),
+)
 
 
 def first_items(example: Sample, dataset: Dataset) -> Drawn:

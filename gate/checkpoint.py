@@ -43,4 +43,8 @@ def _weights(module: "nn.Module") -> "Iterator[Tensor]":
 
 def _has_few_values(weight: "Tensor") -> bool:
     values = weight.reshape(-1)
-    return bool(values[:GLANCE].unique().numel() <= MOST_VALUES and 1 < values.unique().numel() <= MOST_VALUES)
+    return _distinct(values[:GLANCE]) <= MOST_VALUES and 1 < _distinct(values) <= MOST_VALUES
+
+
+def _distinct(values: "Tensor") -> int:
+    return int(values.unique().numel())  # type: ignore[no-untyped-call]

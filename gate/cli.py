@@ -2,6 +2,7 @@
 """The command line: parse, call, exit code. No decisions; heavy modules load inside the command that needs them."""
 
 import os
+import re
 import sys
 import traceback
 from enum import StrEnum
@@ -94,6 +95,19 @@ def check(
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
     shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
     plan: PlanOption = None,
+    carry: Annotated[
+        list[str] | None,
+        typer.Option(help="Show the last result of this model entry, from --baseline; repeat for more."),
+    ] = None,
+    hand_over: Annotated[
+        Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
+    ] = None,
+    profile_first: Annotated[
+        bool, typer.Option("--profile-first", help="Leave the runs to that Mac; judge here what needs none.")
+    ] = False,
+    handed: Annotated[
+        Path | None, typer.Option("--from", help="Judge what another machine handed over; no code of the team is run.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Example: gate check --config gate.yml --model tagger --out gate-out
@@ -101,9 +115,9 @@ def check(
     Convert, compress, run and judge the models of a configuration; write report.json, comment.md, report.html and the packages.
     """
     from gate import pipeline
-    from gate.render import terminal
-    from gate.report import exit_code
 
+    if handed is not None:
+        _finish(_answer(handed, out, engine, fail_on), out, fail_on, json)
     options = pipeline.Options(
         config=config,
         out=out,
@@ -117,9 +131,25 @@ def check(
         fail_on=fail_on.value,
         shard=shard,
         matrix=plan,
+        carry=tuple(carry or ()),
+        hand_over=hand_over,
+        profile_first=profile_first,
         **_told_by_the_action(),
     )
-    report = pipeline.check(options, progress=_progress)
+    _finish(pipeline.check(options, progress=_progress), out, fail_on, json)
+
+
+def _answer(handed: Path, out: Path, engine: EngineName, fail_on: FailOn) -> Any:
+    from gate.answer import answer
+
+    return answer(handed, out, engine=engine.value, fail_on=fail_on.value, progress=_progress)
+
+
+def _finish(report: Any, out: Path, fail_on: FailOn, json: bool) -> NoReturn:
+    """Show a report that was just written, and end with its exit code."""
+    from gate.render import terminal
+    from gate.report import exit_code
+
     if json:
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:
@@ -356,14 +386,31 @@ def init(
 
 
 @app.command(short_help="Say what this machine can and cannot do.")
-def doctor(json: JsonOption = False) -> None:
+def doctor(
+    github: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Look at a repository's set-up on GitHub instead.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
     """Example: gate doctor
 
-    Say what this machine can and cannot do.
+    Say what this machine can and cannot do. With --github OWNER/NAME, say what is missing in a repository's set-up: workflows,
+    permissions, required status, labels. The token comes from the environment: GITHUB_TOKEN; it needs to read only.
     """
     from gate.doctor import examine
 
-    _print(examine(), json)
+    if not github:
+        _print(examine(), json)
+        return
+    from gate import onboarding
+    from gate.github import Client
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", github):
+        raise UsageError(f"--github {github}: expected OWNER/NAME")
+    api_url = os.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
+    found = onboarding.examine(Client(os.environ.get("GITHUB_TOKEN", ""), api_url), github)
+    _print(found, json)
+    raise typer.Exit(int(Exit.PASS if found.is_complete else Exit.FAIL))
 
 
 def _told_by_the_action() -> dict[str, Any]:
@@ -371,11 +418,19 @@ def _told_by_the_action() -> dict[str, Any]:
     told: dict[str, Any] = {
         name: os.environ.get(f"GATE_{name.upper()}") or None for name in ("event", "commit", "base_commit", "sandbox")
     }
-    site, base = os.environ.get("GATE_SITE"), os.environ.get("GATE_BASE_CONFIG")
-    told |= {"site": Path(site) if site else None, "base_config": Path(base) if base else None}
+    for name in ("site", "base_config", "exchange"):
+        path = os.environ.get(f"GATE_{name.upper()}")
+        told |= {name: Path(path) if path else None}
+    told |= {"contents": _contents(os.environ.get("GATE_CONTENTS"))}
     told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
     told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}
     return told | {"config_from": os.environ.get("GATE_CONFIG_FROM") or "working tree"}
+
+
+def _contents(told: str | None) -> dict[str, str]:
+    """Model entry → digest of what it rests on: `tagger=0f…` per line, as the action writes it."""
+    pairs = (line.partition("=") for line in (told or "").splitlines())
+    return {name: digest for name, _, digest in pairs}
 
 
 def _print(record: Any, as_json: bool) -> None:

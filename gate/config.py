@@ -38,6 +38,9 @@ class App(Record):
 
     minimum_device: str | None = Field(default=None, description="smallest phone that must run it, such as iphone-12")
     deployment_target: Target = Field(default=Target.IOS17, description="minimum OS; models may override it")
+    increased_memory_limit: bool = Field(
+        default=False, description="the app has the entitlement com.apple.developer.kernel.increased-memory-limit"
+    )
     budgets: AppBudgets = Field(default=AppBudgets(), description="budgets of the app as a whole")
 
 
@@ -345,6 +348,10 @@ class MemoryBudget(Record):
 
     share: Proportion | None = Field(default=None, description="of the minimum device's RAM, such as 50 %")
     limit: Size | None = Field(default=None, description="absolute, such as 400 MB")
+    together: bool = Field(
+        default=False,
+        description="resident at once with the other models that say so; their sum is held to the smallest limit",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

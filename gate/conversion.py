@@ -11,12 +11,14 @@ from pathlib import Path
 from gate.bench import Bench
 from gate.config import ModelEntry
 from gate.difference import compare
+from gate.divergence import explain
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
 from gate.patterns import names_of, unmatched
 from gate.policy import Precision, Target
 from gate.report import Finding
+from gate.rules import random_ops
 from gate.source import ConversionFailed, Source, choose_route
 
 
@@ -30,6 +32,7 @@ class Conversion:
     route: str | None = None
     layers: Mapping[str, str] = field(default_factory=dict)  # MIL name -> layer path
     lines: Mapping[str, str] = field(default_factory=dict)  # MIL name -> file.py:41
+    origins: Mapping[str, str] = field(default_factory=dict)  # MIL name -> torch op
     findings: tuple[Finding, ...] = ()
     fault: str | None = None  # the model's own, deterministic: no route converts
     declared: int = 0  # weights that the checkpoint says are compressed
@@ -63,6 +66,8 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
     except (SourceFault, NoAnswer) as error:
         return failed(error)
     ops = exact.source_map.ops | half.source_map.ops
+    right = choice.error is not None and choice.error <= limit
+    blamed = [f for one in choice.wrong if right for f in explain(one, exact, bench.samples, source.config.folder)]
     layers = {name: line.layer for name, line in ops.items() if line.layer}
     names = names_of({name: line.op_type for name, line in ops.items()}, layers)
     return Conversion(
@@ -71,14 +76,15 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
         route=exact.route,
         layers=layers,
         lines={name: line.place for name, line in ops.items() if line.place},
+        origins={name: line.torch for name, line in ops.items() if line.torch},
         declared=source.describe().compressed,
-        findings=(*choice.findings, *unmatched(entry.keep_float32, names, layers.values())),
+        findings=(*choice.findings, *blamed, *unmatched(entry.keep_float32, names, layers.values())),
     )
 
 
 def _error(package: Path, engine: Engine, bench: Bench) -> float | None:
     """Largest error of a float32 program as a fraction of the range; None where it cannot be had here."""
-    if bench.reference is None:
+    if bench.reference is None or not bench.steady or random_ops(package):
         return None
     try:
         differences = compare(bench.reference, bench.answers(engine, package, "float32"), bench.ranges(bench.reference))

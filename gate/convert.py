@@ -13,7 +13,7 @@ import json
 import linecache
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -374,24 +374,46 @@ def _dynamic_dims(plan: InputPlan) -> dict[int, Any] | None:
 
 
 def _baked(caught: Sequence[warnings.WarningMessage], program: TorchProgram) -> tuple[Finding, ...]:
-    """Turn the tracer's warnings into findings: a branch taken once is taken always in the package."""
+    """Turn the tracer's warnings into findings: a branch taken once is taken always in the package.
+
+    The tracer cannot tell a number that was read off a fixed shape, which does no harm, from one read off the data. Where no size is
+    flexible they are one note; `fidelity` tries other values where there is one.
+    """
     flexible = any(not isinstance(dim, int) for plan in program.inputs for dim in plan.spec.shape or ())
-    findings = {}
+    places: dict[str, tuple[str, bool]] = {}
     for warning in caught:
         text = str(warning.message)
-        branch = "to a Python boolean" in text
         theirs = _users([(warning.filename, warning.lineno)], program.folder) is not None
-        if theirs and issubclass(warning.category, TracerWarning) and (branch or (flexible and "to a Python" in text)):
+        if theirs and issubclass(warning.category, TracerWarning) and "to a Python" in text:
+            code = linecache.getline(warning.filename, warning.lineno).strip()[:200]
             place = f"{_relative(warning.filename, program.folder)}:{warning.lineno}"
-            what = "this condition" if branch else "this size"
-            findings[place] = Finding(
-                rule="convert.baked",
-                severity=Severity.WARNING,
-                message=f"{what} was evaluated once while tracing; the package always does what it did for the example",
-                advice="write it with torch operations (torch.where), or use the export route",
-                source=place,
-            )
-    return tuple(findings.values())
+            places.setdefault(place, (code, "to a Python boolean" in text))
+    told = {place: what for place, what in places.items() if flexible or what[1]}
+    return (*(_baked_here(place, *what) for place, what in told.items()), *_baked_numbers(places.keys() - told.keys()))
+
+
+def _baked_here(place: str, code: str, branch: bool) -> Finding:
+    what = f"this {'condition' if branch else 'size'}{f' ({code})' if code else ''}"
+    return Finding(
+        rule="convert.baked",
+        severity=Severity.WARNING,
+        message=f"{what} was evaluated once while tracing; the package always does what it did for the example",
+        advice="write it with torch operations (torch.where), or use the export route",
+        source=place,
+    )
+
+
+def _baked_numbers(places: Collection[str]) -> Iterator[Finding]:
+    if places:
+        first, *more = sorted(places)
+        where = f" and in {len(more)} more lines" if more else ""
+        yield Finding(
+            rule="convert.baked",
+            severity=Severity.INFO,
+            message=f"a number was read out of a tensor here{where} while tracing; the package keeps what it was for the example",
+            advice="harmless where it is a fixed size; else write it with torch operations",
+            source=first,
+        )
 
 
 def convert(
@@ -682,6 +704,18 @@ CAUSES = (
         "convert.rank",
         "Core ML supports tensors of rank 5 at most",
         "merge dimensions, such as batch and heads, around this operation",
+    ),
+    _Cause(
+        r"Only torch\.Tensor attr handled|dynamo-optimized function",
+        "convert.control_flow",
+        "control flow as an operation (torch.cond, while_loop) cannot be converted",
+        "compute both branches and choose with torch.where, or ship two models",
+    ),
+    _Cause(
+        r"must be (?:a )?rank (\d+)(?: tensor)?\. Got rank (\d+)",
+        "convert.rank",
+        "this operation takes tensors of rank {1} only and got rank {2}",
+        "merge dimensions around it, or compute it slice by slice",
     ),
     _Cause(
         r"GuardOnDataDependent|[Dd]ata.dependent|Could not guard|unbacked",

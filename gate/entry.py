@@ -12,11 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Drawn, Sample, check_names, first_items, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
@@ -27,11 +25,12 @@ from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
+from gate.handover import Writer
 from gate.interface import interface_of
 from gate.patterns import kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
-from gate.report import Data, Result, Role
+from gate.report import CheckName, Data, Result, Role
 from gate.source import Reference, Source, StoredReference, reference_for, why_unread
 
 SEARCH_SHARE = (
@@ -52,6 +51,8 @@ class Circumstances:
     work: Path  # packages/, logs/ and per_item/ go here
     release: Baseline | None = None
     refused: Mapping[str, str] = field(default_factory=dict)  # yardstick -> why its report is not compared with
+    handover: Writer | None = None  # what another machine gets to judge
+    left: tuple[CheckName, ...] = ()  # checks that are left to that machine
 
 
 @dataclass
@@ -107,28 +108,30 @@ class Trial:
         reference = reference_for(
             self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
         )
-        samples, origin, kinds = self._samples(example, dataset, reference)
+        drawn = self._samples(example, dataset, reference)
         if reference is None:
             why = "There is no reference: a finished package needs one in gate.yml, such as reference: {onnx: …}."
             return Bench(
-                samples,
-                origin,
+                drawn.samples,
+                drawn.origin,
                 no_reference=why,
                 dataset=dataset,
                 example=example,
-                kinds=kinds,
+                kinds=drawn.kinds,
                 own_metric=self._own_metric(),
             )
+        drawn, answers = answered(drawn, reference.references)
         return Bench(
-            samples,
-            origin,
-            tuple(reference.references(samples)),
+            drawn.samples,
+            drawn.origin,
+            answers,
             reference.kind,
             dataset=dataset,
             example=example,
             references=reference.references,
-            kinds=kinds,
+            kinds=drawn.kinds,
             own_metric=self._own_metric(),
+            steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
 
     def _base_package(self) -> Path | None:
@@ -141,19 +144,25 @@ class Trial:
         inside = package.is_relative_to(baseline.folder.resolve())
         return package if inside and package.is_dir() else None
 
-    def _own_metric(self) -> Callable[[Mapping[str, Array], Any], Array] | None:
-        """The team's metric, run by the worker on a batch of outputs."""
+    def _own_metric(self) -> Callable[[], metrics.OwnCode] | None:
+        """The team's metric, run by the worker; its file is looked at when it is first needed."""
         choice = self.entry.metric
         if choice is None or not metrics.is_own(choice):
             return None
 
         def per_item(outputs: Mapping[str, Array], labels: Any) -> Array:
             rows = [{name: values[i] for name, values in outputs.items()} for i in range(len(labels))]
-            answer = self.source.metric(rows, list(labels))
-            metrics.check_direction(choice, answer.higher_is_better)
-            return np.array(answer.per_item)
+            return metrics.own_rows(choice, self.source.metric(rows, list(labels)).per_item)
 
-        return per_item
+        def code() -> metrics.OwnCode:
+            facts = self.source.metric((), ())
+            metrics.check_direction(choice, facts.higher_is_better)
+            return metrics.OwnCode(per_item, self._aggregate if facts.aggregates else None)
+
+        return code
+
+    def _aggregate(self, rows: Array, weights: Array) -> Array:
+        return self.source.aggregate(rows.tolist(), weights)
 
     def _samples(self, example: dict[str, Array], dataset: Dataset | None, reference: Reference | None) -> Drawn:
         """Stored outputs answer to the items of the data set in their order, and to nothing else."""
@@ -203,6 +212,8 @@ class Trial:
         try:
             before = self.before(policy)
             candidate, compressed = self._build(policy, role, before)
+            subject = self.subject(candidate, compressed, before)
+            self._hand_over(subject)
         except (SourceFault, NoAnswer) as error:
             return record.model_copy(update={"results": (feasibility.judge(failed(error)),)})
         package = candidate.package
@@ -211,9 +222,14 @@ class Trial:
             "package_digest": package.digest,
             "files": package.files,
             "interface": interface_of(package.path),
-            "results": self._results(self.subject(candidate, compressed, before)),
+            "results": self._results(subject),
         }
         return record.model_copy(update=update)
+
+    def _hand_over(self, subject: base.Subject) -> None:
+        if self.around.handover is not None:
+            source = f"{self.entry.source.kind} {self.entry.source.location}"
+            self.around.handover.add(subject, source, self.digest)
 
     def _results(self, subject: base.Subject) -> tuple[Result, ...]:
         today = date.today()
@@ -224,7 +240,12 @@ class Trial:
     def _answers(self, subject: base.Subject) -> tuple[Result, ...]:
         if self.unread is not None:
             return unread.results(subject, self.unread)
-        return tuple(result for check in CHECKS for result in base.run(check, subject))
+        return tuple(result for check in CHECKS for result in self._ask(check, subject))
+
+    def _ask(self, check: base.Check, subject: base.Subject) -> tuple[Result, ...]:
+        if check.name in self.around.left:
+            return (base.not_run(check.name, "Left to the machine that profiles first.", required=True),)
+        return base.run(check, subject)
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""

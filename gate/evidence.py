@@ -22,7 +22,7 @@ from gate.config import AccuracyBudget, MetricChoice
 from gate.data import Batch, Dataset
 from gate.errors import UsageError
 from gate.files import write_text
-from gate.metrics import Kind, Metric, Outputs, load
+from gate.metrics import Kind, Metric, Outputs, load, no_aggregate
 from gate.report import Outcome
 
 Array = npt.NDArray[Any]
@@ -67,6 +67,7 @@ class Evidence:
     has: Mapping[str, Array] = field(
         default_factory=dict
     )  # of a yardstick that lacks items: which of these it answered
+    partial: bool = False  # a part that an earlier report answered, too
     shared: Mapping[str, int] = field(default_factory=dict)  # of the same: how many of the data set's items it answered
 
     @property
@@ -80,7 +81,7 @@ class Evidence:
             return self
         part = self.subset(np.flatnonzero(self.has[name]))
         stop = Stop.ALL if part.n == self.shared[name] else self.stop
-        return replace(part, total=self.shared[name], stop=stop, sequential=self.sequential)
+        return replace(part, total=self.shared[name], stop=stop, sequential=self.sequential, partial=True)
 
     def subset(self, index: Array) -> "Evidence":
         """Return the items at these positions, as if there were no others."""
@@ -115,7 +116,7 @@ def recorded(earlier: Evidence, dataset: Dataset, metric: Metric) -> Recorded:
 
     One that stopped early lacks items; then the two are paired on those that both have.
     """
-    if (earlier.metric.name, dict(earlier.metric.parameters)) != (metric.name, dict(metric.parameters)):
+    if (earlier.metric.kind, _protocol(earlier.metric)) != (metric.kind, _protocol(metric)):
         raise UsageError(
             f"it measured by another protocol ({_protocol(earlier.metric)}, now {_protocol(metric)}); run it again on this metric"
         )
@@ -415,6 +416,7 @@ def write_per_item(path: Path, evidence: Evidence) -> str:
     head = {
         "schema": SCHEMA,
         "metric": {"name": evidence.metric.name, **evidence.metric.parameters},
+        "aggregate": evidence.metric.is_aggregated,
         "dataset": evidence.dataset,
         "total": evidence.total,
         "labelled": evidence.labelled,
@@ -451,27 +453,28 @@ def _plain(row: Array) -> Any:
     return values[0] if np.ndim(row) == 0 else values
 
 
-def read_per_item(path: Path) -> Evidence:
-    """Read what `write_per_item` wrote."""
+def read_per_item(path: Path, aggregate: Callable[[Array, Array], Array] | None = None) -> Evidence:
+    """Read what `write_per_item` wrote; the figure of a team's own aggregate is asked of `aggregate` when it is needed."""
     try:
         head, *items = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if head["schema"] != SCHEMA:
             raise UsageError(f"{path}: found schema {head['schema']!r}, expected {SCHEMA!r}")
-        return _read(head, items)
+        own = (aggregate or no_aggregate) if head["aggregate"] else None
+        return _read(head, items, load(MetricChoice(**head["metric"]), aggregate=own))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not a per-item file of this version: {error!r}") from None
 
 
-def _read(head: Mapping[str, Any], items: list[dict[str, Any]]) -> Evidence:
+def _read(head: Mapping[str, Any], items: list[dict[str, Any]], metric: Metric) -> Evidence:
     def column(name: str) -> tuple[str, ...] | None:
         return tuple(item[name] for item in items) if items and name in items[0] else None
 
     shared = dict(head["shared"])
     names = dict.fromkeys(name for item in items for name in item["yardsticks"])
     return Evidence(
-        metric=load(MetricChoice(**head["metric"])),
+        metric=metric,
         ids=tuple(item["id"] for item in items),
         candidate=np.array([item["candidate"] for item in items], dtype=float),
         yardsticks={name: _rows_of(name, items) for name in names},

@@ -218,9 +218,9 @@ class Client:
         headers = HEADERS | {"Accept": "application/vnd.github.raw+json"}
         return _capped(self._send("GET", self.api_url + path, params=params, headers=headers), path, limit)
 
-    def download(self, path: str, limit: int) -> bytes:
+    def download(self, path: str, limit: int, accept: str = HEADERS["Accept"]) -> bytes:
         """Return a file that GitHub redirects to; our token does not travel to the other host."""
-        response = self._send("GET", self.api_url + path, allow_redirects=False)
+        response = self._send("GET", self.api_url + path, allow_redirects=False, headers=HEADERS | {"Accept": accept})
         if response.is_redirect:
             with self.session.request(
                 "GET", response.headers["location"], timeout=TIMEOUT_SECONDS, stream=True

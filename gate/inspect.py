@@ -11,9 +11,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from gate import fusions
+from gate.advice import Advice, advise, expected_speed
 from gate.document import Record
 from gate.errors import UsageError
-from gate.macs import NO_PRODUCTS, count
+from gate.macs import NO_PRODUCTS, count, moved_bytes
 from gate.memory import Estimate, distinct, estimate
 from gate.mil import MilError, Unsupported
 from gate.mil.program import Op, Program, load_program, read_message
@@ -51,6 +53,7 @@ class Layer(Record):
     parameters: int = Field(description="elements of the weights that it is the first to read")
     weight_bytes: int = Field(description="bytes of those weights in the package")
     macs: int | None = Field(description="multiply-accumulates; null where no rule knows the op")
+    moved_bytes: int = Field(default=0, description="bytes that it reads and writes, weights expanded")
     eligible: tuple[Unit, ...] = Field(description="compute units that no rule speaks against")
 
 
@@ -74,6 +77,12 @@ class FunctionFacts(Record):
     macs: int = Field(description="multiply-accumulates of one prediction; each nested block counts once")
     zero_by_definition: tuple[str, ...] = Field(description="op types here that count no MACs: no product is summed")
     unknown: tuple[str, ...] = Field(description="op types here whose MACs no rule knows")
+    moved_bytes: int = Field(default=0, description="bytes that all ops read and write: with MACs, a proxy of time")
+    folded: tuple[str, ...] = Field(
+        default=(), description="layers into whose weights a norm, scale or bias was folded"
+    )
+    composites: dict[str, int] = Field(default={}, description="ops that stand for several, by type")
+    advice: tuple[Advice, ...] = Field(default=(), description="lighter replacements, the largest saving first")
     findings: tuple[Finding, ...] = Field(description="pitfalls")
     notes: tuple[str, ...] = Field(default=(), description="what had to be assumed")
 
@@ -94,6 +103,9 @@ class Inspection(Record):
     weights: tuple[StoredWeight, ...] = Field(default=(), description="the weights, in the order they are read")
     memory: Memory | None = Field(default=None, description="of the function that needs most")
     described: tuple[str, ...] = Field(default=(), description="of a model that is no ML program: its own description")
+    speed: tuple[str, ...] = Field(
+        default=(), description="what compressed weights may bring, by OS: estimated, with source"
+    )
     not_said: tuple[str, ...] = Field(default=(), description="what cannot be said, and why")
 
     def text(self) -> str:
@@ -137,6 +149,7 @@ def _program_facts(program: Program) -> dict[str, object]:
         "system": f"iOS{ios}",
         "parameters": sum(w.elements for w in distinct(held)),
         "weights": tuple(map(_stored, held)),
+        "speed": tuple(expected_speed(Counter(form for w in held for form in w.forms), ios)),
     }
     try:
         facts["functions"] = tuple(_function(program, default_sizes(program, name), held) for name in program.functions)
@@ -187,6 +200,10 @@ def _function(program: Program, sizes: Sizes, held: tuple[Weight, ...]) -> Funct
         macs=sum(layer.macs or 0 for layer in layers),
         zero_by_definition=tuple(sorted(kinds.keys() & NO_PRODUCTS)),
         unknown=tuple(sorted({layer.op for layer in layers if layer.macs is None})),
+        moved_bytes=sum(layer.moved_bytes for layer in layers),
+        folded=tuple(f"{op.type} {op.name}" for op in fusions.folded(sizes.function)),
+        composites=dict(Counter(op.type for op in fusions.composites(sizes.function)).most_common()),
+        advice=advise(units, sizes),
         findings=examine(program, sizes),
         notes=(*sizes.notes, *_loops(kinds)),
     )
@@ -200,6 +217,7 @@ def _layer(op: Op, sizes: Sizes, own: list[Weight], units: tuple[Unit, ...]) -> 
         parameters=sum(w.elements for w in own),
         weight_bytes=sum(w.package_bytes for w in own),
         macs=count(op, sizes),
+        moved_bytes=moved_bytes(op, sizes),
         eligible=units,
     )
 
@@ -216,6 +234,7 @@ def _lines(facts: Inspection) -> Iterator[str]:
     for function in facts.functions:
         yield from _function_lines(function)
     yield from _weight_lines(facts.weights)
+    yield from (f"speed     {text}" for text in facts.speed)
     if facts.memory is not None:
         yield from _memory_lines(facts.memory)
     yield from (f"described {text}" for text in facts.described)
@@ -235,6 +254,15 @@ def _function_lines(function: FunctionFacts) -> Iterator[str]:
     yield from _layer_lines(function)
     yield f"\nmost MACs in {_heaviest(function, 'macs')}"
     yield f"most bytes in {_heaviest(function, 'weight_bytes')}"
+    yield f"moved     {size(function.moved_bytes)} read and written"
+    if function.folded:
+        yield f"folded    {len(function.folded)} layers hold a norm, scale or bias that was an op (told by names)"
+    if function.composites:
+        made = ", ".join(f"{kind} {number}" for kind, number in function.composites.items())
+        yield f"composite {made}: each stands for several ops"
+    for one in function.advice:
+        saved = f"{macs(one.saves_macs)} and {one.saves_parameters:,} parameters"
+        yield f"advice    {one.op}: {one.what} would save {saved} (estimated; {one.source})"
     yield from (f"note      {text}" for text in function.notes)
     for finding in function.findings:
         yield f"{finding.severity:<9} {finding.rule}: {finding.message} {finding.advice}"

@@ -33,6 +33,7 @@ from gate.report import (
 
 GOVERNED = ("reference", "dataset", "metric", "budgets", "splits")
 APP = "app"
+APP_KEYS = ("budgets", "minimum_device", "increased_memory_limit")
 RANKS = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASS)  # the worst first, as `verdict` counts them
 SHOWN = 300
 
@@ -87,7 +88,7 @@ def under_base(base: Config, head: Config) -> Config:
     entries = tuple(
         _governed(known[entry.name], entry, base.folder) if entry.name in known else entry for entry in head.models
     )
-    app = head.app.model_copy(update={"budgets": base.app.budgets, "minimum_device": base.app.minimum_device})
+    app = head.app.model_copy(update={key: getattr(base.app, key) for key in APP_KEYS})
     return head.model_copy(update={"app": app, "models": entries, "waivers": _absolute(base.waivers, base.folder)})
 
 
@@ -139,7 +140,7 @@ def _files(entry: ModelEntry) -> dict[str, str]:
 
 
 def _app_changes(base: Config, head: Config, shown: tuple[Any, Any]) -> Iterator[Change]:
-    for key in ("budgets", "minimum_device"):
+    for key in APP_KEYS:
         if getattr(base.app, key) != getattr(head.app, key):
             before, after = (_written(document, "app", key) for document in shown)
             yield Change(APP, key, before, after)

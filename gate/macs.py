@@ -22,6 +22,17 @@ def count(op: Op, sizes: Sizes) -> int | None:
     return 0 if op.type in NO_PRODUCTS or op.type.startswith("constexpr_") else None
 
 
+def moved_bytes(op: Op, sizes: Sizes) -> int:
+    """Return the bytes that an op reads and writes, weights expanded; what only renames a buffer moves none."""
+    if op.type in RENAMING:
+        return 0
+    read = {a: None for given in op.inputs.values() for a in given}
+    return sum(map(sizes.bytes, (*read, *op.outputs)))
+
+
+RENAMING = frozenset({"expand_dims", "flatten2d", "identity", "reshape", "reshape_like", "squeeze"})
+
+
 def argument(op: Op, name: str) -> Argument | None:
     """Return the one argument of a parameter, if it is given."""
     given = op.inputs.get(name, ())

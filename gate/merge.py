@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gate import limits
 from gate.app_size import judge_app
 from gate.baseline import load_baseline, read_report
 from gate.config import Config, load, load_waivers
@@ -22,7 +23,15 @@ from gate.report import App, Candidate, CheckName, Model, Outcome, Report, Resul
 from gate.shard import read_matrix, units_of
 
 REPORT = "report.json"
-SAME = ("commit", "base_commit", "event", "config_digest", "config_from", "fail_on")  # what all parts must share
+SAME = (
+    "commit",
+    "base_commit",
+    "event",
+    "config_digest",
+    "config_from",
+    "approved_by",
+    "fail_on",
+)  # what all parts must share
 GATE = "coreml-gate"  # the one tool that an answer from another machine must share
 ORDER = list(CheckName)
 
@@ -72,6 +81,7 @@ def merge(
     config: Path | None = None,
     baseline: Path | None = None,
     plan: Path | None = None,
+    base_config: Path | None = None,
 ) -> Report:
     """Join reports into one, and write it with its views and packages to `out`; `places` are reports or their folders."""
     pieces, absent = gather(places)
@@ -86,6 +96,9 @@ def merge(
     settings = _configuration(config or Path(shards[0].run.config), shards[0].run)
     models = tuple(_with_answers(model, answers) for model in _models(settings, shards, missing))
     app = _app(settings, models, baseline, missing)
+    if base_config is not None and shards[0].run.approved_by is None:
+        governed = limits.compare(base_config, config or Path(shards[0].run.config)).config
+        app = limits.worse_app(_app(governed, models, baseline, missing), app)
     findings = tuple(dict.fromkeys(finding for piece in pieces for finding in piece.report.findings))
     report = make_report(_run(shards), models, app, findings)
     for piece in shards:
@@ -185,6 +198,9 @@ def _models(config: Config, shards: Sequence[Piece], missing: Sequence[Absent]) 
             yield _joined(name, units, owners)
         elif carried := next((model for piece in shards if (model := piece.model(name)) is not None), None):
             yield carried
+    known = {entry.name for entry in config.models}  # an entry that the pull request takes out is told by every part
+    strangers = {model.name: model for piece in shards for model in piece.report.models if model.name not in known}
+    yield from strangers.values()
 
 
 def _joined(name: str, units: Sequence[str], owners: dict[str, Piece]) -> Model:
@@ -253,18 +269,26 @@ def _answered(model: str, candidate: Candidate, answers: Sequence[Candidate]) ->
 
 def _in_order(results: Sequence[Result]) -> Iterator[Result]:
     """Sort by check; a question that one environment answered is not also told as not run in another."""
-    answered = {(r.check, r.against, r.slice) for r in results if r.outcome is not Outcome.NOT_RUN}
+    answered = {_question(r) for r in results if r.outcome is not Outcome.NOT_RUN}
+    last = {_question(r): r for r in results if r.outcome is Outcome.NOT_RUN}
     for result in sorted(results, key=lambda r: ORDER.index(r.check)):
-        question = (result.check, result.against, result.slice)
-        if result.outcome is not Outcome.NOT_RUN or question not in answered:
+        question = _question(result)
+        open_ = question not in answered and not (
+            question[1:] == (None, None) and result.check in {q[0] for q in answered}
+        )
+        if result.outcome is not Outcome.NOT_RUN or (open_ and last[question] is result):
             yield result
+
+
+def _question(result: Result) -> tuple[CheckName, str | None, str | None]:
+    return (result.check, result.against, result.slice)
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
 def _app(config: Config, models: tuple[Model, ...], baseline: Path | None, missing: Sequence[Absent]) -> App:
-    accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()
+    accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()  # absolute where it is base's
     earlier = load_baseline(baseline)[0]
     app = judge_app(config, models, earlier.total_bytes() if earlier else None, accepted)
     return App(results=(*app.results, *map(_lost, missing)))

@@ -61,6 +61,11 @@ class Metric:
     right: Callable[[Array], Array] | None = None  # rows → 1 where the item is right, of metrics on classes
 
     @property
+    def is_aggregated(self) -> bool:
+        """Does a function of the team make the figure?"""
+        return self.kind is Kind.COMPOSITE and is_own(MetricChoice(name=self.name))
+
+    @property
     def is_proportion(self) -> bool:
         """Is the figure a share of 100 %, so that a drop is in points?"""
         return self.unit is Unit.FRACTION
@@ -736,29 +741,81 @@ class Own(Record):
     binary: bool = Field(default=False, description="each item is right (1) or wrong (0)")
 
 
-def own(name: str, given: Own, per_item: Callable[[Outputs, Any], Array]) -> Metric:
-    """Make a metric of the per-item numbers that the worker gets from the team's code; their mean is the figure."""
+PerItem = Callable[[Outputs, Any], Array]
+Aggregate = Callable[[Array, Array], Array]
+"""Makes the figure from rows under weights, which say how often each item counts: (resamples, items) → (resamples,)."""
 
-    def checked(outputs: Outputs, labels: Any) -> Array:
-        rows = np.asarray(per_item(outputs, labels), dtype=float)
-        count = len(next(iter(outputs.values())))
-        if rows.shape != (count,):
-            raise UsageError(f"metric {name}: found shape {rows.shape}, expected one number for each of {count} items")
-        if given.binary and not np.isin(rows[np.isfinite(rows)], (0, 1)).all():
-            raise UsageError(f"metric {name}: found {rows[~np.isin(rows, (0, 1))][0]:g}, but binary: true says 0 or 1")
-        return rows
 
-    def answer(outputs: Outputs) -> Array:
-        raise UsageError(f"metric {name}: a metric of your own needs labels")
+@dataclass(frozen=True)
+class OwnCode:
+    """What the worker runs for us of a team's metric file."""
 
-    kind = Kind.BINARY if given.binary else Kind.MEAN
+    per_item: PerItem
+    aggregate: Aggregate | None = None
+
+
+def own_rows(choice: MetricChoice, values: Sequence[float | tuple[float, ...]]) -> Array:
+    """Make rows of what the team's function said of each item."""
+    lengths = {len(value) if isinstance(value, tuple) else 0 for value in values}
+    if len(lengths) > 1:
+        raise UsageError(f"metric {choice.name}: found items of {sorted(lengths)} numbers, expected as many for each")
+    return np.array(values, dtype=float)
+
+
+def own(name: str, given: Own, code: OwnCode) -> Metric:
+    """Make a metric of the per-item numbers that the worker gets from the team's code; their mean, or its aggregate, is the figure."""
+    if given.binary and code.aggregate is not None:
+        raise ConfigError(
+            f"metric {name}: binary: true says that the figure is a share, but its file has aggregate(items)"
+        )
     proportion = given.binary or given.unit == "proportion"
-    unit, span = (Unit.FRACTION, 1.0) if proportion else (Unit.NUMBER, None)
-    return Metric(name, kind, unit, given.higher_is_better, checked, answer, mean_figure, span)
+    kind = Kind.BINARY if given.binary else Kind.COMPOSITE if code.aggregate else Kind.MEAN
+    return Metric(
+        name,
+        kind,
+        Unit.FRACTION if proportion else Unit.NUMBER,
+        given.higher_is_better,
+        lambda outputs, labels: _checked_rows(name, given, code, outputs, labels),
+        lambda outputs: _no_labels(name),
+        code.aggregate or mean_figure,
+        1.0 if proportion else None,
+        resamples=RESAMPLES if code.aggregate is None else OWN_RESAMPLES,
+    )
+
+
+OWN_RESAMPLES = 1_000  # of an aggregate, which their code computes one draw at a time
+
+
+def _checked_rows(name: str, given: Own, code: OwnCode, outputs: Outputs, labels: Any) -> Array:
+    """Ask the team's code about the answers that are finite; the others have no value, whatever it would say."""
+    finite = np.logical_and.reduce([_finite(np.asarray(values)) for values in outputs.values()])
+    asked = {key: np.asarray(values)[finite] for key, values in outputs.items()}
+    chosen = labels if finite.all() else np.asarray(labels)[finite]
+    rows = np.asarray(code.per_item(asked, chosen), dtype=float) if finite.any() else np.zeros(0)
+    count = int(finite.sum())
+    if len(rows) != count or rows.ndim > (2 if code.aggregate else 1):
+        raise UsageError(f"metric {name}: found shape {rows.shape}, expected one number for each of {count} items")
+    if given.binary and not np.isin(rows, (0, 1)).all():
+        raise UsageError(f"metric {name}: found {rows[~np.isin(rows, (0, 1))][0]:g}, but binary: true says 0 or 1")
+    full = np.full((len(finite), *rows.shape[1:]), np.nan)
+    full[finite] = rows
+    return full
+
+
+def _no_labels(name: str) -> Any:
+    raise UsageError(f"metric {name}: a metric of your own needs labels")
 
 
 def _never(outputs: Outputs, labels: Any) -> Array:
     raise UsageError("a metric of your own runs in the worker; here only its recorded values can be judged")
+
+
+def no_aggregate(rows: Array, weights: Array) -> Array:
+    """Stand for an aggregate that is not at hand."""
+    raise UsageError("the figure is made by the team's own aggregate(items); bring it to derive the verdict again")
+
+
+NO_CODE = OwnCode(_never)
 
 
 METRICS: dict[str, tuple[type[Record], Callable[[Any], Metric]]] = {
@@ -801,16 +858,17 @@ def check_direction(choice: MetricChoice, said: bool | None) -> None:
 def load(
     choice: MetricChoice | None,
     class_names: Sequence[str] = (),
-    per_item: Callable[[Outputs, Any], Array] = _never,
+    per_item: PerItem = _never,
+    aggregate: Aggregate | None = None,
 ) -> Metric:
     """Return the metric that gate.yml names, its parameters checked; agreement where it names none.
 
-    class_names are those of the model's output; `per_item` gets a team's own metric's values from the worker.
+    class_names are those of the model's output; `per_item` and `aggregate` get a team's own metric's values from the worker.
     """
     choice = choice or MetricChoice(name="agreement")
     if is_own(choice):
         given = parse(Own, choice.parameters, f"metric {choice.name}", ConfigError)
-        return _with_parameters(own(choice.name, given, per_item), given)
+        return _with_parameters(own(choice.name, given, OwnCode(per_item, aggregate)), given)
     if choice.name not in METRICS:
         close = difflib.get_close_matches(choice.name, METRICS, n=1, cutoff=0.5)
         hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(METRICS)}, or path.py"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import limits, search
+from gate import carry, limits, search
 from gate.app_size import judge_app
 from gate.checks.base import no_answer
 from gate.compress import Workers
@@ -24,6 +24,7 @@ from gate.config import ModelEntry, load, load_waivers
 from gate.entry import Circumstances, Trial
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import write_text
+from gate.handover import start
 from gate.mil import MilError
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
@@ -37,13 +38,14 @@ from gate.tools import tool_versions
 __all__ = ["Options", "Plan", "check", "make_plan", "tool_versions"]
 
 Progress = Callable[[str], None]
+LEFT = (CheckName.FIDELITY, CheckName.FLOAT16, CheckName.ACCURACY)  # what `--profile-first` leaves to the other machine
 PUBLISHED = ("packages", "policies", "logs", "per_item", "comment.md", "summary.md", "report.html", "report.json")
 
 
 def check(options: Options, progress: Progress = lambda text: None) -> Report:
     """Run the gate and write its report; raise UsageError before any work when what was asked cannot be done."""
     plan = make_plan(options)
-    with _workspace(options.out) as work, toolchain_log(work), Workers(options.jobs, plan.remaining) as workers:
+    with workspace(options.out) as work, toolchain_log(work), Workers(options.jobs, plan.remaining) as workers:
         around = Circumstances(
             plan.config,
             plan.engine,
@@ -54,13 +56,20 @@ def check(options: Options, progress: Progress = lambda text: None) -> Report:
             work,
             release=plan.release,
             refused=plan.refused,
+            handover=start(options.hand_over) if options.hand_over else None,
+            left=LEFT if options.profile_first else (),
         )
         judged = [_judge_entry(plan, entry, around, progress) for entry in plan.entries]
         own = Verdicts(tuple(model for model, _ in judged), _judge_app(plan, [model for model, _ in judged]))
         standing = _standing(plan, own, around, progress)
         report = _assemble(plan, standing, {sandbox for _, sandbox in judged})
+        if around.handover:
+            base = None if options.approved_by else options.base_config
+            around.handover.seal(plan.config, options.config, report.run, base)
+        if plan.baseline:
+            carry.copy_files(_carried(plan), plan.baseline, work)
         write_views(report, work)
-        _publish(work, options.out)
+        publish(work, options.out)
     return report
 
 
@@ -79,7 +88,7 @@ def was_interrupted(report: Report) -> bool:
 
 
 @contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
+def workspace(out: Path) -> Iterator[Path]:
     """A private folder beside the results; gone when the run ends in any way."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +119,7 @@ def toolchain_log(work: Path) -> Iterator[None]:
         handler.close()
 
 
-def _publish(work: Path, out: Path) -> None:
+def publish(work: Path, out: Path) -> None:
     """Move the results into place; the report last, so that a report on disk always has its packages."""
     for name in PUBLISHED:
         target = out / name
@@ -134,6 +143,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         time_limit=plan.remaining(),
         memory_limit=plan.config.limits.memory,
         in_container=container,
+        exchange=plan.options.exchange,
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
@@ -263,12 +273,15 @@ def _under_base(plan: Plan, both: limits.Limits, own: Verdicts, around: Circumst
     config = both.config
     accepted = load_waivers(Path(config.waivers)) if config.waivers else ()
     old = replace(plan, config=config, waivers=accepted, started=time.monotonic())
-    there = replace(around, config=config, waivers=accepted, work=around.work / "under-base")
+    handover = None if plan.options.approved_by else around.handover
+    there = replace(around, config=config, waivers=accepted, work=around.work / "under-base", handover=handover)
     (there.work / "logs").mkdir(parents=True)
     models = []
     for entry, model in zip(old.entries, own.models, strict=True):
         if both.touch(entry.name):
             progress(f"{entry.name}: again, under the base branch's limits")
+            if handover:
+                handover.forget(entry.name)  # what counts is handed over
             model, _ = _judge_entry(old, entry, there, progress)
         models.append(model)
     return Verdicts(tuple(models), _judge_app(old, models))
@@ -314,12 +327,18 @@ def _assemble(plan: Plan, judged: Verdicts, sandboxes: set[str]) -> Report:
         tools=tool_versions(),
         part=plan.part,
     )
-    return make_report(run_record, judged.models, judged.app, (*judged.findings, *plan.findings))
+    models = carry.in_order(config, (*judged.models, *_carried(plan)), options.contents)
+    return make_report(run_record, models, judged.app, (*judged.findings, *plan.findings))
+
+
+def _carried(plan: Plan) -> tuple[Model, ...]:
+    """The last results of entries of which nothing changed; every part of a divided run brings the same."""
+    return carry.carried(plan.config, plan.options.carry, plan.baseline)
 
 
 def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
     before = plan.baseline.total_bytes() if plan.baseline else None
-    return judge_app(plan.config, tuple(models), before, plan.waivers)
+    return judge_app(plan.config, (*models, *_carried(plan)), before, plan.waivers)
 
 
 def _git_head(folder: Path) -> str | None:

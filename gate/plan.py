@@ -46,8 +46,13 @@ class Options:
     self_declared: bool = False  # a pull request whose base branch has no gate.yml
     approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
+    carry: tuple[str, ...] = ()  # entries whose last result stands: nothing of them changed
+    contents: Mapping[str, str] = field(default_factory=dict)  # entry -> digest of what it rests on
     shard: str | None = None  # K/N: judge this part only
     matrix: Path | None = None  # what `gate plan` printed; dealt anew where there is none
+    exchange: Path | None = None  # shared with a container of its own for the model's code
+    hand_over: Path | None = None  # write there what another machine needs to judge the same packages
+    profile_first: bool = False  # leave what needs a run to that machine
     site: Path | None = None  # wheels that the prepare step installed, for the team's code only
     search: Ask | None = None  # look for the smallest candidate of the entries, and judge that alone
 
@@ -101,6 +106,8 @@ class Plan:
 
 def make_plan(options: Options) -> Plan:
     """Read everything that can be wrong before any work is done."""
+    if options.profile_first and options.hand_over is None:
+        raise UsageError("--profile-first: leaves the runs to another machine; say with --hand-over what that one gets")
     config = load(options.config)
     refuse_impossible(config)
     entries = _selected(config, options.models)

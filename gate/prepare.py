@@ -53,6 +53,20 @@ def _concerns(entry: ModelEntry, folder: PurePosixPath, changed: frozenset[str])
     )
 
 
+def rests_on(config: Config, entry: ModelEntry, file: Path, root: Path, path: str) -> bool:
+    """Does a change of one path, relative to the repository root, concern a model entry?"""
+    folder = PurePosixPath(config.folder.resolve().relative_to(root.resolve()).as_posix())
+    one = frozenset({path})
+    return _concerns(entry, folder, one) or any(_touches(one, folder, name) for name in _files_of_all(config, file))
+
+
+def tracked(checkout: Path) -> dict[str, str]:
+    """Return what git keeps of each tracked file: mode and blob, by path."""
+    listed = _git(checkout, "ls-files", "--stage", "-z").split("\0")
+    pairs = (line.partition("\t") for line in listed if line)
+    return {path: kept for kept, _, path in pairs}
+
+
 def matches(glob: str, path: str) -> bool:
     """Does a path fit a glob? `**` stands for any number of folders, `*` and `?` stay within one."""
     return re.fullmatch(_expression(glob.removeprefix("./")), path) is not None

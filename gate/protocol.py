@@ -42,6 +42,7 @@ class Verb(StrEnum):
     CONVERT = "convert"
     ITEMS = "items"
     METRIC = "metric"
+    AGGREGATE = "aggregate"
     ONNX = "onnx"
 
 
@@ -122,8 +123,8 @@ class ConversionAnswer(Record):
 class MetricAnswer(Record):
     """What the team's metric says."""
 
-    per_item: tuple[float, ...] = Field(description="one value per item")
-    aggregate: float | None = Field(default=None, description="the team's own summary, where it has one")
+    per_item: tuple[float | tuple[float, ...], ...] = Field(description="one value per item, or several of them")
+    aggregates: bool = Field(default=False, description="the file also has aggregate(items), which makes the figure")
     higher_is_better: bool | None = Field(default=None, description="direction that the metric file declares")
     unit: str | None = Field(default=None, max_length=40, description="unit that the metric file declares")
 
@@ -256,7 +257,7 @@ def _first_line(problem: BaseException) -> str:
 def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     if not path.is_symlink() and not path.exists():
         return {}
-    with _open_regular(path, MAX_ARRAY_BYTES) as stream, zipfile.ZipFile(stream) as archive:
+    with open_regular(path, MAX_ARRAY_BYTES) as stream, zipfile.ZipFile(stream) as archive:
         if sum(member.file_size for member in archive.infolist()) > MAX_ARRAY_BYTES:
             raise ValueError(f"{path.name} unpacks to more than {MAX_ARRAY_BYTES} bytes")
         stream.seek(0)
@@ -265,11 +266,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _read_capped(path: Path, most: int) -> bytes:
-    with _open_regular(path, most) as stream:
+    with open_regular(path, most) as stream:
         return stream.read(most)
 
 
-def _open_regular(path: Path, most: int) -> io.BufferedReader:
+def open_regular(path: Path, most: int) -> io.BufferedReader:
     """Open a regular file of at most `most` bytes; a link, pipe or device is refused, and so is a larger file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     stream = os.fdopen(descriptor, "rb")

@@ -24,7 +24,8 @@ from gate.source import open_source
 
 if TYPE_CHECKING:
     from gate.float16.cure import Cure, Failing
-    from gate.float16.investigate import Models, Suspect
+    from gate.float16.investigate import Suspect
+    from gate.float16.models import Models
 
 Progress = Callable[[str], None]
 

@@ -6,18 +6,20 @@ once on zeros of the default or the largest shape, and what it computed says the
 """
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gate.mil import BadInput
+from gate.mil import BadInput, MilError
 from gate.mil.blob import BITS, packed_bytes
 from gate.mil.features import Feature, Features, Shape, read_features
 from gate.mil.program import Argument, Function, ListType, Op, Program, StateType, TensorType, Type, Value
 
 Shapes = dict[str, Shape]
+LONGEST = 20.0  # seconds; a check that reads a program must not become one that runs it for minutes
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,16 @@ def _run(program: Program, function: Function, inputs: Shapes) -> dict[Value, Sh
     from gate.mil.evaluator import Evaluator
 
     seen: dict[Value, Shape] = {}
+    deadline = time.monotonic() + LONGEST
 
     def note(value: Value, shape: Shape) -> None:
         if math.prod(shape) >= math.prod(seen.get(value, (0,))):
             seen[value] = shape
 
     def observe(op: Op, _: Mapping[str, Any], results: tuple[Any, ...]) -> None:
+        if time.monotonic() > deadline:
+            told = ", ".join(f"{name} {list(shape)}" for name, shape in inputs.items())
+            raise MilError(f"finding the sizes at {told} took over {LONGEST:.0f} s; lower the upper bound of the range")
         for value, result in zip(op.outputs, results, strict=True):
             if hasattr(result, "shape"):
                 note(value, tuple(result.shape))

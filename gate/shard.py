@@ -16,11 +16,12 @@ from statistics import fmean
 from pydantic import Field, ValidationError
 
 from gate import policy
-from gate.config import Config
+from gate.config import Config, ModelEntry
 from gate.document import Record, dotted
 from gate.errors import UsageError
 from gate.report import Part, Report
 
+AUTO = "auto"  # `ship: auto`
 UNIT_SECONDS = 1.0  # where nothing is known; only the ratio to SETUP_SECONDS matters
 SETUP_SECONDS = 3.0  # a guess: reading and converting a model takes as long as judging three policies
 MAX_PARTS = 256  # GitHub starts no more jobs from one matrix
@@ -66,9 +67,14 @@ def units_of(config: Config, models: Sequence[str] = (), policies: Sequence[str]
     found: dict[str, tuple[str, ...]] = {}
     for entry in config.models:
         if not models or entry.name in models:
-            names = [policy.load(given, config.folder).name for given in entry.policies]
+            names = [_policy_name(entry, given, config) for given in entry.policies]
             found[entry.name] = tuple(n for i, n in enumerate(names) if i == 0 or not policies or n in asked)
     return found
+
+
+def _policy_name(entry: ModelEntry, given: str, config: Config) -> str:
+    """Return the name under which a report shows a policy; one that a search is to find goes by what stands for it."""
+    return given if given == AUTO == entry.ship else policy.load(given, config.folder).name
 
 
 @dataclass(frozen=True)
@@ -115,17 +121,26 @@ def model_of(unit: str) -> str:
 
 
 def deal(units: Units, count: int, last: Report | None = None) -> tuple[tuple[str, ...], ...]:
-    """Deal units to `count` parts, the longest first, each to the part that is done first with it."""
+    """Deal units to `count` parts so that the longest part is short: whole models, or policy by policy where that ends sooner."""
     every, price = names(units), costs(units, last)
+    blocks = [tuple(names({model: policies})) for model, policies in units.items()]
+    dealt = (_deal(blocks, count, price), _deal([(unit,) for unit in every], count, price))
+    best = min(dealt, key=lambda parts: (max(map(price.of, parts)), dealt.index(parts)))
+    return tuple(tuple(sorted(part, key=every.index)) for part in best)
+
+
+def _deal(blocks: Sequence[tuple[str, ...]], count: int, price: Costs) -> list[list[str]]:
+    """Give the longest block first, each to the part that is done first with it."""
     parts: list[list[str]] = [[] for _ in range(count)]
-    for unit in sorted(every, key=lambda unit: (-price.units[unit], every.index(unit))):
-        min(parts, key=lambda part: price.of([*part, unit])).append(unit)
-    return tuple(tuple(sorted(part, key=every.index)) for part in parts)
+    for block in sorted(blocks, key=price.of, reverse=True):
+        min(parts, key=lambda part: price.of([*part, *block])).extend(block)
+    return parts
 
 
 def matrix(units: Units, count: int, last: Report | None = None) -> Matrix:
     """Return at most `count` jobs; none of them is empty."""
-    price, parts = costs(units, last), deal(units, min(count, len(names(units))), last)
+    price = costs(units, last)
+    parts = [part for part in deal(units, min(count, len(names(units))), last) if part]
     return Matrix(
         include=tuple(
             Job(

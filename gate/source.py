@@ -24,10 +24,11 @@ from gate import protocol
 from gate.config import Config, ModelEntry
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
-from gate.metrics import own_parameters
+from gate.metrics import is_own, own_parameters
 from gate.mil import MilError, Unsupported, load_program
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
+from gate.remote import Distant
 from gate.report import Finding, Severity
 from gate.sandbox import Child, Kind, Limits, hidden_paths, kind_here, neutralise
 
@@ -94,8 +95,9 @@ class Source:
     kind: Kind
     pythonpath: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    exchange: Path | None = None  # shared with the container in which the worker lives, where it has one of its own
     unsupported: list[Finding] = field(default_factory=list)
-    _child: Child | None = None
+    _child: Child | Distant | None = None
     _private: Path | None = None
     _requests: int = 0
     _packages: int = 0
@@ -208,6 +210,13 @@ class Source:
             raise SourceFault(f"metric: {len(answer.per_item)} values for {len(outputs)} items")
         return answer
 
+    def aggregate(self, values: Sequence[Any], weights: Array) -> Array:
+        """Let the team's metric file make its figure, for each row of weights: how often each item counts."""
+        raw = self._ask(Verb.AGGREGATE, values=list(values), weights=weights.astype(np.int32))
+        if not isinstance(raw, list | tuple) or len(raw) != len(weights):
+            raise SourceFault(f"metric: expected {len(weights)} figures of aggregate, one for each draw of the items")
+        return np.array(_expect_numbers(raw), dtype=float)
+
     def onnx(self, path: str, items: Sequence[Item]) -> list[Arrays]:
         """Run an ONNX twin on each item."""
         rows = _rows(self._ask(Verb.ONNX, path=path, items=protocol.columns(items)), "reference.onnx")
@@ -257,24 +266,35 @@ class Source:
         assert self._private is not None
         return self._private / name
 
-    def _started(self) -> Child:
+    def _started(self) -> Child | Distant:
         if self._child is None:
-            self._private = Path(tempfile.mkdtemp(prefix="gate-")).resolve()
+            self._private = Path(tempfile.mkdtemp(prefix="gate-", dir=self.exchange)).resolve()
             for name in ("requests", "answers"):
                 self._folder(name).mkdir()
             startup = self._folder("requests") / "startup.json"
             startup.write_text(_startup(self.entry, self.config, self.pythonpath, self._private).model_dump_json())
-            self._child = Child(
-                startup, self._folder("answers"), self.config.folder, self.log, self.limits, self.kind, self.hidden
-            )
+            self._child = self._worker(startup)
             self._child.begin()
         return self._child
+
+    def _worker(self, startup: Path) -> Child | Distant:
+        """A process here, or one in the container beside ours."""
+        where = (startup, self._folder("answers"), self.config.folder, self.log, self.limits)
+        if self.exchange is not None:
+            return Distant(self.exchange, *where, self.hidden)
+        return Child(*where, self.kind, self.hidden)
 
     def _retire_dead(self) -> None:
         """A worker that crashed is replaced at the next request, with the time that is left: another route may succeed."""
         if self._child and not self._child.is_alive:
             self.limits = replace(self.limits, seconds=self._child.seconds_left)
             self.close()
+
+
+def _expect_numbers(values: Sequence[Any]) -> Sequence[float]:
+    if not all(isinstance(value, int | float) for value in values):
+        raise SourceFault("metric: aggregate gave something else than numbers")
+    return values
 
 
 def _startup(entry: ModelEntry, config: Config, pythonpath: Sequence[Path], private: Path) -> Startup:
@@ -286,7 +306,7 @@ def _startup(entry: ModelEntry, config: Config, pythonpath: Sequence[Path], priv
         outputs=tuple(item.model_dump(mode="json", exclude_unset=True) for item in entry.outputs),
         states=tuple(item.model_dump(mode="json", exclude_unset=True) for item in entry.states),
         dataset=str(entry.dataset) if code else None,
-        metric=entry.metric.name if entry.metric and entry.metric.name.endswith(".py") else None,
+        metric=entry.metric.name if entry.metric and is_own(entry.metric) else None,
         folder=str(config.folder),
         pythonpath=(*ours, *map(str, pythonpath)),
         requests=str(private / "requests"),
@@ -305,6 +325,7 @@ def open_source(
     extra_pythonpath: Sequence[Path] = (),
     hidden: Sequence[Path] = (),
     in_container: bool = False,
+    exchange: Path | None = None,
 ) -> Iterator[Source]:
     """Yield the source of a model entry; its worker and its private folder are gone afterwards, also on Ctrl-C.
 
@@ -319,6 +340,7 @@ def open_source(
         kind=kind_here(in_container),
         pythonpath=tuple(extra_pythonpath),
         hidden=hidden_paths(config.folder, hidden),
+        exchange=exchange,
     )
     try:
         yield source
@@ -523,6 +545,7 @@ class RouteChoice:
     converted: Converted
     error: float | None
     findings: tuple[Finding, ...]
+    wrong: tuple[Converted, ...] = ()  # of other routes, which convert and do not compute what the source computes
 
 
 def choose_route(
@@ -555,8 +578,9 @@ def choose_route(
                 break
     if not tried:
         raise _no_route(source, findings, toolchain)
-    best = min(tried, key=lambda choice: _rank(choice, limit))
-    return RouteChoice(best.converted, best.error, (*best.findings, *findings))
+    best = min(tried, key=lambda choice: _rank(choice, limit, source.describe()))
+    wrong = tuple(c.converted for c in tried if c is not best and not _is_right(c, limit))
+    return RouteChoice(best.converted, best.error, (*best.findings, *findings), wrong)
 
 
 def _routes(entry: ModelEntry) -> tuple[str, ...]:
@@ -569,10 +593,12 @@ def _is_right(choice: RouteChoice, limit: float) -> bool:
     return choice.error is None or choice.error <= limit
 
 
-def _rank(choice: RouteChoice, limit: float) -> tuple[bool, float]:
-    """The smallest of the right ones, else the nearest."""
+def _rank(choice: RouteChoice, limit: float, description: Description) -> tuple[bool, float]:
+    """The smallest of the right ones, weights and operations both relative to the source's; else the nearest."""
     if _is_right(choice, limit):
-        return False, weight_bytes(choice.converted.package) + operation_count(choice.converted.package)
+        package = choice.converted.package
+        weights = weight_bytes(package) / max(description.parameter_bytes, 1)
+        return False, weights + operation_count(package) / max(description.nodes, 1)
     assert choice.error is not None
     return True, math.inf if math.isnan(choice.error) else choice.error
 
@@ -587,7 +613,7 @@ def _doubts(choice: RouteChoice, limit: float, description: Description) -> Iter
     if not _is_right(choice, limit):
         yield _note(
             "convert.wrong",
-            f"route {route}: converts, but the float32 package is off by {choice.error:.3g} of the output's range",
+            f"route {route}: converts, but the float32 package {_error_words(choice.error)}",
         )
     elif _is_needlessly_large(package, description):
         yield _note(
@@ -595,6 +621,12 @@ def _doubts(choice: RouteChoice, limit: float, description: Description) -> Iter
             f"route {route}: {operation_count(package)} operations and {weight_bytes(package)} bytes of weights, for "
             f"{description.nodes} and {description.parameter_bytes} of the source",
         )
+
+
+def _error_words(error: float | None) -> str:
+    if error is None or not math.isfinite(error):
+        return "answers with another shape, with infinities, or not at all"
+    return f"is off by {error:.3g} of the output's range"
 
 
 def _note(rule: str, message: str) -> Finding:

@@ -13,6 +13,7 @@ from gate.quantity import parse_decibel, parse_drop, parse_level, parse_size
 from gate.report import Bound, CheckName, Finding, Outcome, Result, Severity, Unit, WaiverNote
 
 APP = "app"
+OF_APP = (CheckName.APP_SIZE, CheckName.MEMORY)
 
 
 def waive(result: Result, model: str, waivers: Iterable[Waiver], today: date) -> Result:
@@ -102,9 +103,10 @@ def refuse_impossible(waivers: Iterable[Waiver], models: Iterable[str]) -> None:
     for waiver in waivers:
         if waiver.model not in known:
             raise ConfigError(f"waivers.yml: model {waiver.model!r}: no such entry; known: {', '.join(sorted(known))}")
-        if (waiver.model == APP) != (waiver.check is CheckName.APP_SIZE):
+        if waiver.check not in OF_APP if waiver.model == APP else waiver.check is CheckName.APP_SIZE:
             raise ConfigError(
-                f"waivers.yml: check {waiver.check} does not belong to model {waiver.model!r}; app_size belongs to app"
+                f"waivers.yml: check {waiver.check} does not belong to model {waiver.model!r}; app_size belongs to app, "
+                "and so does memory of models that are loaded together"
             )
         if waiver.limit is not None and not _is_a_quantity(waiver.limit):
             raise _bad_limit(

@@ -76,6 +76,7 @@ def outward(value: float, margin: float, *, up: bool) -> float:
 def counted(evidence: Evidence, value: float) -> str:
     """Say how good the candidate is on the items that were used."""
     items = count(evidence.n) if evidence.stop is Stop.ALL else f"the first {count(evidence.n)}"
+    items += " that both have answered" if evidence.partial else ""
     shown = figure(evidence.metric, value)
     if evidence.metric.kind is not Kind.BINARY:
         return f"{title(evidence)} {shown} on {items}"
@@ -96,7 +97,7 @@ def _whatever(evidence: Evidence) -> str:
     """A verdict before the end holds for every way that the remaining items could turn out."""
     if evidence.stop is not Stop.CURTAILED:
         return ""
-    return f"whatever the other {evidence.total - evidence.n:,} items show, "
+    return f"whatever the other {evidence.total - evidence.n:,} items show, over all {evidence.total:,} "
 
 
 # --- against a yardstick ---------------------------------------------------------------------------------------------------

@@ -599,23 +599,46 @@ def _plain(value: Any) -> Any:
 def metric(
     worker: Worker, outputs: dict[str, list[Array]], labels: list[Any], parameters: dict[str, Any]
 ) -> dict[str, Any]:
-    path = worker.startup.metric
-    assert path is not None
+    path, _, function = _metric_file(worker).partition(":")
     module = load_module(worker.startup, path, "metric")
-    per_item = load_function(worker.startup, f"{path}:per_item", "metric")
+    per_item = load_function(worker.startup, f"{path}:{function or 'per_item'}", "metric")
+    several = callable(getattr(module, "aggregate", None))
     with calling(f"metric: {path}", worker.folder):
         values = [
-            _number(per_item(row, label, **parameters), f"metric: {path}: item {index}")
+            _numbers(per_item(row, label, **parameters), f"metric: {path}: item {index}", several)
             for index, (row, label) in enumerate(zip(protocol.rows(outputs), labels, strict=True))
         ]
-        aggregate = getattr(module, "aggregate", None)
-        whole = _number(aggregate(values), f"metric: {path}: aggregate") if callable(aggregate) else None
     return {
         "per_item": values,
-        "aggregate": whole,
+        "aggregates": several,
         "higher_is_better": getattr(module, "higher_is_better", None),
         "unit": getattr(module, "unit", None),
     }
+
+
+def aggregate(worker: Worker, values: list[Any], weights: Array) -> list[float]:
+    """Return the team's figure of all items, each as often as a row of the weights says: (rows, items) of whole numbers."""
+    path = _metric_file(worker).partition(":")[0]
+    function = load_function(worker.startup, f"{path}:aggregate", "metric")
+    items = [tuple(value) if isinstance(value, list | tuple) else value for value in values]
+    with calling(f"metric: {path}", worker.folder):
+        return [
+            _number(function([items[i] for i in np.repeat(np.arange(len(items)), row)]), f"metric: {path}: aggregate")
+            for row in weights
+        ]
+
+
+def _metric_file(worker: Worker) -> str:
+    assert worker.startup.metric is not None
+    return worker.startup.metric
+
+
+def _numbers(value: Any, where: str, several: bool) -> float | list[float]:
+    """Read what an item is worth: a number, or several where the file's aggregate knows what to make of them."""
+    value = _plain(value)
+    if several and (isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)):
+        return [_number(part, where) for part in value]
+    return _number(value, where)
 
 
 def _number(value: Any, where: str) -> float:
@@ -661,5 +684,6 @@ VERBS: dict[Verb, Callable[..., Any]] = {
     Verb.CONVERT: convert,
     Verb.ITEMS: items,
     Verb.METRIC: metric,
+    Verb.AGGREGATE: aggregate,
     Verb.ONNX: onnx,
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Bring torch and coremltools: by image for a container, by wheels for anything else.
+# Bring torch and coremltools: by image for a container, by wheels for anything else; coremltools alone to answer about a hand-over.
 #
 # An interpreter of the user's choice is left as it is.
 set -euo pipefail
@@ -15,5 +15,5 @@ if [[ ${GATE_SANDBOX} == container ]]; then
   fi
 elif [[ -z ${INPUT_PYTHON:-} ]]; then
   "${GATE_PYTHON}" -m pip install --quiet --disable-pip-version-check \
-    --constraint "${GITHUB_ACTION_PATH}/constraints.txt" "${GITHUB_ACTION_PATH}[engine,onnx]"
+    --constraint "${GITHUB_ACTION_PATH}/constraints.txt" "${GITHUB_ACTION_PATH}[${GATE_EXTRA:-engine,onnx}]"
 fi

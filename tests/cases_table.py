@@ -22,6 +22,7 @@ from gate.candidate import Candidate, read_package
 from gate.checks import base, fidelity, float16
 from gate.entry import Trial
 from gate.report import Outcome, Result, Role, Severity
+from tests import whole_cases
 from tests.case_source import CASES, MORE_CASES, Case, load_cases, make_trial
 
 PREFIXES = ("fp16_", "pit_808", "pit_809", "pit_823", "pit_824", "pit_826", "dyn_703")
@@ -120,9 +121,30 @@ def main(prefixes: Sequence[str]) -> int:
         ("From the field", CASES, tuple(prefixes) or PREFIXES),
         ("Our own, written after the table above was right", MORE_CASES, tuple(prefixes) or ("fp16_",)),
     )
-    rows = [row for title, folder, chosen in tables for row in _table(title, load_cases(*chosen, folder=folder))]
-    print(f"\nTogether: {_summary(rows)}")
-    return int(any(not row.right for row in rows))
+    cases = [(title, _numeric(load_cases(*chosen, folder=folder))) for title, folder, chosen in tables]
+    rows = [row for title, some in cases if some for row in _table(title, some)]
+    print(f"\nTogether: {_summary(rows)}" if rows else "")
+    whole = [row for folder in (CASES, MORE_CASES) for row in _whole(prefixes or whole_cases.PREFIXES, folder)]
+    print(f"\nTogether: {whole_cases.summary(whole)}" if whole else "")
+    return int(any(not row.right for row in (*rows, *whole)))
+
+
+def _numeric(cases: Sequence[Case]) -> list[Case]:
+    """The cases that are decided by numbers alone."""
+    return [case for case in cases if case.name.startswith(PREFIXES)]
+
+
+def _whole(prefixes: Sequence[str], folder: Path) -> list[whole_cases.Row]:
+    """The cases that every check has a word in: those from the field, and our own of the same kinds."""
+    cases = [c for c in load_cases(*prefixes, folder=folder) if c.name.startswith(whole_cases.PREFIXES)]
+    rows = []
+    print(f"\nFeasibility, pitfalls and compression, {folder.name}: {len(cases)} cases")
+    with tempfile.TemporaryDirectory() as work:
+        for case in cases:
+            rows.append(whole_cases.judge_case(case, Path(work) / case.name))
+            print(whole_cases.line(rows[-1]), flush=True)
+    print(f"  {whole_cases.summary(rows)}")
+    return rows
 
 
 def _table(title: str, cases: Sequence[Case]) -> list[Row]:

@@ -136,26 +136,48 @@ def test_text_from_outside_stays_in_its_fence(text: str) -> None:
 # --- what the evaluated side gets ----------------------------------------------------------------------------------
 
 
-def test_the_arguments_of_docker_run_are_exactly_these() -> None:
+def test_the_arguments_of_both_docker_runs_are_exactly_these() -> None:
     image = "ghcr.io/o/coreml-gate@sha256:" + "a" * 64
-    work = Path("/runner/temp/coreml-gate-x")
-    cell = apart.in_container(plan(handover.Sandbox.CONTAINER, image=image), work, ["check"], 1001, 118, 7_000)
-    assert cell.arguments == [
-        "docker", "run", "--rm", "--init", "--pull=never", "--name=coreml-gate-coreml-gate-x", "--workdir=/gate/source",
+    work = Path("/runner/temp/x")
+    judge = apart.in_container(plan(handover.Sandbox.CONTAINER, image=image), work, ["check"], 1001, 118, 7_000)
+    closed = [
         "--network=none", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--user=1001:118",
         "--pids-limit=1024", "--memory=7000", "--memory-swap=7000", "--ulimit=core=0",
-        "--mount=type=bind,src=/runner/temp/coreml-gate-x/source,dst=/gate/source,readonly",
-        "--mount=type=bind,src=/runner/temp/coreml-gate-x/site,dst=/gate/site,readonly",
-        "--mount=type=bind,src=/runner/temp/coreml-gate-x/base,dst=/gate/base,readonly",
-        "--mount=type=bind,src=/runner/temp/coreml-gate-x/out,dst=/gate/out",
+        "--mount=type=bind,src=/runner/temp/x/source,dst=/gate/source,readonly",
+        "--mount=type=bind,src=/runner/temp/x/base,dst=/gate/base,readonly",
+    ]  # fmt: skip
+    assert judge.arguments == [
+        "docker", "run", "--rm", "--init", "--pull=never", "--name=coreml-gate-x-judge", "--workdir=/gate/source", *closed,
+        "--mount=type=bind,src=/runner/temp/x/exchange,dst=/gate/exchange",
+        "--mount=type=bind,src=/runner/temp/x/out,dst=/gate/out",
         "--tmpfs=/tmp:rw,nosuid,nodev,size=8g",
         "--env=PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "--env=HOME=/tmp", "--env=TMPDIR=/tmp",
         "--env=LANG=C.UTF-8", "--env=PYTHONNOUSERSITE=1", "--env=PYTHONSAFEPATH=1", "--env=GATE_SITE=/gate/site",
         "--env=GATE_SANDBOX=container", "--env=GATE_EVENT=pull_request", "--env=GATE_COMMIT=c", "--env=GATE_BASE_COMMIT=b",
         "--env=GATE_LIMITS=working tree", "--env=GATE_CONFIG_FROM=working tree", "--env=GATE_BASE_CONFIG=", "--env=GATE_APPROVED_BY=",
-        image, "check",
+        "--env=GATE_EXCHANGE=/gate/exchange", image, "check",
     ]  # fmt: skip
-    assert cell.end == ("docker", "kill", "coreml-gate-coreml-gate-x")
+    assert judge.end == ("docker", "kill", "coreml-gate-x-judge")
+    code = judge.beside
+    assert code is not None
+    assert code.arguments == [
+        "docker", "run", "--rm", "--init", "--pull=never", "--name=coreml-gate-x-run", "--workdir=/gate/source", *closed,
+        "--mount=type=bind,src=/runner/temp/x/site,dst=/gate/site,readonly",
+        "--mount=type=bind,src=/runner/temp/x/exchange,dst=/gate/exchange",
+        "--tmpfs=/tmp:rw,nosuid,nodev,size=8g",
+        "--env=PATH=/usr/bin:/bin", "--entrypoint=/opt/gate/bin/python", image, "-P", "-m", "gate.remote", "/gate/exchange",
+    ]  # fmt: skip
+    assert code.end == ("docker", "kill", "coreml-gate-x-run")
+
+
+def test_what_runs_beside_is_ended_with_the_judge(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    late = f"import time, pathlib; time.sleep(4); pathlib.Path({str(mark)!r}).touch()"
+    beside = apart.Apart([sys.executable, "-c", late], {"PATH": os.environ["PATH"]}, Path("/"))
+    judge = apart.Apart([sys.executable, "-c", "pass"], {"PATH": os.environ["PATH"]}, Path("/"), beside=beside)
+    assert apart.watch(judge, 60).exit_code == 0
+    time.sleep(4.5)
+    assert not mark.exists()
 
 
 def test_a_root_runner_does_not_run_the_container_as_root() -> None:
@@ -412,3 +434,14 @@ def test_the_tables_of_the_document_are_those_of_action_yml(section: str) -> Non
         default = [f"`{about['default']}`" if about.get("default") else ""] if section == "inputs" else []
         expected.append([f"`{name}`", *default, about["description"]])
     assert rows == expected
+
+
+def test_one_lint_is_ignored_and_says_why() -> None:
+    files = [
+        PROJECT / "action.yml",
+        *(PROJECT / ".github").rglob("*.yml"),
+        *(PROJECT / "examples" / "workflows").glob("*.yml"),
+    ]
+    ignored = [line for file in files for line in file.read_text().splitlines() if "zizmor: ignore" in line]
+    assert len(ignored) == 1
+    assert ignored[0].partition("]")[2].strip()

@@ -22,30 +22,32 @@ GATE = ROOT / "gate"
 LAYERS = (
     {"__main__", "documentation"},
     {"cli", "action"},
-    {"scaffold", "remedy"},
+    {"scaffold", "remedy", "answer"},
     {"pipeline"},
     {"plan"},
-    {"merge", "approval"},
+    {"merge", "approval", "onboarding"},
     {"prepare", "github", "render", "doctor", "shard"},
     {"search"},
     {"entry"},
+    {"handover"},
     {"unread"},
     {"checks"},
-    {"float16", "app_size"},
-    {"conversion", "waivers", "limits", "calibration"},
-    {"inspect", "diff", "footprint"},
-    {"compress", "candidate"},
+    {"float16", "app_size", "carry", "archive"},
+    {"conversion", "waivers", "limits", "calibration", "app_memory"},
+    {"divergence"},
+    {"inspect", "diff", "footprint", "suspects"},
+    {"compress", "candidate", "advice"},
     {"interface", "alignment"},
-    {"memory", "rules", "devices"},
+    {"memory", "rules", "devices", "fusions"},
     {"macs", "patterns"},
     {"shapes"},
     {"regressions", "parts"},
     {"groups", "wording"},
     {"comparison", "earlier"},
     {"source", "baseline", "evidence"},
-    {"bench", "timing"},
+    {"bench", "timing", "remote"},
     {"engine", "sandbox", "worker"},
-    {"convert", "jail", "data", "metrics", "difference"},
+    {"convert", "handed", "jail", "data", "metrics", "difference"},
     {"stats", "boxes", "checkpoint"},
     {"protocol"},
     {"mil"},
@@ -55,7 +57,7 @@ LAYERS = (
     {"errors", "files", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge")
+LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge", "history", "contents", "carry")
 
 
 def unit(path: Path) -> str:

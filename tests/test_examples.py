@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-NAMES = ("digits", "mnist", "basic-pitch")
+NAMES = ("digits", "mnist", "denoise", "basic-pitch")
 SPLITS = {"eval.npz": 360, "calibration.npz": 128}
 
 
@@ -161,6 +161,19 @@ def test_the_mnist_weights_reproduce_the_stated_accuracy() -> None:
     with code("mnist/model.py") as model:
         right = _right(model.build(), np.concatenate([inputs["image"] for inputs, _ in items]), labels)
     assert abs(right - _stated_right("mnist")) <= 2
+
+
+def test_the_denoise_weights_reproduce_the_stated_quality() -> None:
+    pytest.importorskip("PIL")
+    with code("denoise/data.py") as data:
+        items = list(data.items())
+    assert len(items) == 442
+    noisy = np.concatenate([inputs["image"] for inputs, _ in items])
+    clean = np.stack([label for _, label in items])
+    with code("denoise/model.py") as model, torch.no_grad():
+        cleaned = model.build()(torch.from_numpy(noisy)).numpy()
+    psnr = [float(np.mean(-10 * np.log10(((image - clean) ** 2).mean((1, 2, 3))))) for image in (noisy, cleaned)]
+    assert psnr == pytest.approx([20.17, 27.10], abs=0.05)
 
 
 def test_a_missing_wheel_is_named_with_the_command_that_installs_it() -> None:

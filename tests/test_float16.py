@@ -22,7 +22,8 @@ from gate.float16 import Tier
 from gate.float16.blame import find_culprits
 from gate.float16.causes import Cause, Sight, find_cause, margin, step
 from gate.float16.cure import Namer
-from gate.float16.investigate import Models, origin
+from gate.float16.investigate import origin
+from gate.float16.models import Models
 from gate.float16.record import Float16Record
 from gate.float16.tiers import is_untrained
 from gate.float16.trials import Trials, worst

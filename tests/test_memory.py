@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gate import shapes
 from gate.memory import Range, estimate
+from gate.mil import MilError
 from gate.mil.blob import packed_bytes
 from gate.mil.evaluator import Evaluator
 from gate.mil.program import Block, load_program
@@ -118,6 +120,15 @@ def test_without_an_upper_bound_the_default_is_taken_and_named():
 
     assert "no upper bound" in estimate(found, 17).notes[0]
     assert estimate(found, 17).inputs == {"x": (1, 3, 16)}
+
+
+def test_a_shape_that_takes_too_long_to_size_is_no_answer_and_names_it(monkeypatch):
+    monkeypatch.setattr(shapes, "LONGEST", -1.0)
+    dim = ct.RangeDim(16, 64, default=16)
+    found = convert(nn.Conv1d(3, 8, 3), (torch.rand(1, 3, 16),), [ct.TensorType("x", shape=ct.Shape((1, 3, dim)))])
+
+    with pytest.raises(MilError, match=r"x \[1, 3, 64\] took over"):
+        estimate(load_program(found), 17)
 
 
 class Attention(nn.Module):

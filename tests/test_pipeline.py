@@ -15,7 +15,7 @@ import pytest
 from gate import pipeline
 from gate.errors import Exit, UsageError
 from gate.pipeline import Options
-from gate.report import CheckName, Outcome, Report, Result, exit_code
+from gate.report import Basis, CheckName, Outcome, Report, Result, exit_code
 
 MODEL = """
 import sys, time
@@ -384,3 +384,82 @@ def test_results_of_an_earlier_run_do_not_stay_beside_the_new_ones(tmp_path):
     run(tmp_path)
 
     assert not (tmp_path / "out" / "per_item" / "old.jsonl").exists()
+
+
+SCORE = """
+import os
+
+def per_item(outputs, label, weight=1.0):
+    assert not any(name.startswith(("GITHUB_", "ACTIONS_")) for name in os.environ)
+    (scores,) = outputs.values()
+    return weight * float(scores.ravel()[label]), float(abs(scores).max())
+
+def aggregate(items):
+    return sum(hit for hit, _ in items) / sum(scale for _, scale in items)
+"""
+OWN = """
+    inputs: [{name: input}]
+    dataset: eval.npz
+    metric: {name: score.py, weight: 2.0}
+    budgets: {accuracy: {drop: 0.5}}
+"""
+
+
+def test_the_teams_own_metric_and_its_aggregate_run_in_the_worker(tmp_path, monkeypatch):
+    monkeypatch.setenv(
+        "GITHUB_TOKEN", "secret"
+    )  # the judge's own environment; the metric asserts that it has none of it
+    labelled(tmp_path)
+    (tmp_path / "score.py").write_text(SCORE)
+
+    (row,) = accuracy(run(tmp_path, CONFIG + OWN))
+
+    figure = next(m for m in row.measurements if m.name == "score.py")
+    items = [json.loads(line) for line in (tmp_path / "out/per_item/tiny/float16.jsonl").read_text().splitlines()[1:]]
+    now = [item["candidate"] for item in items]
+    assert figure.value == pytest.approx(sum(hit for hit, _ in now) / sum(scale for _, scale in now))
+    assert row.outcome is Outcome.PASS
+    assert row.basis is Basis.REPORTED, "only the pull request's own code says so"
+    assert "bootstrap" in row.measurements[0].method
+
+
+@pytest.mark.parametrize(
+    ("code", "metric", "told"),
+    [
+        ("def per_item(outputs, label):\n    raise RuntimeError('boom')\n", "score.py", "boom"),
+        ("def per_item(outputs, label):\n    return 1, 2\n", "score.py", "expected a number"),
+        (SCORE.replace("sum(hit", "'x' or sum(hit"), "score.py", "aggregate"),
+    ],
+)
+def test_a_metric_file_that_fails_is_no_answer(tmp_path, code, metric, told):
+    labelled(tmp_path)
+    (tmp_path / "score.py").write_text(code)
+
+    (row,) = accuracy(run(tmp_path, CONFIG + OWN.replace("{name: score.py, weight: 2.0}", metric)))
+
+    assert row.outcome is Outcome.ERROR
+    assert told in row.message
+
+
+def test_a_metric_function_of_another_name_is_found(tmp_path):
+    labelled(tmp_path)
+    (tmp_path / "score.py").write_text(
+        "def right(outputs, label):\n    return outputs.popitem()[1].argmax() == label\n"
+    )
+    named = OWN.replace("{name: score.py, weight: 2.0}", "{name: 'score.py:right', binary: true}")
+
+    (row,) = accuracy(run(tmp_path, CONFIG + named.replace("0.5", "60 points")))
+
+    assert row.outcome is Outcome.PASS
+    assert row.measurements[0].method.startswith("Tango")
+
+
+def test_named_metrics_judge_agreement_where_there_are_no_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "eval.npz", input=rng.standard_normal((40, 1, 8, 8)).astype(np.float32))
+    config = CONFIG + "    inputs: [{name: input}]\n    metric: accuracy" + LABELLED.replace("60", "20")
+
+    (row,) = accuracy(run(tmp_path, config))
+
+    assert {m.name for m in row.measurements} >= {"accuracy_drop", "agreement (accuracy)"}
+    assert row.outcome is Outcome.PASS

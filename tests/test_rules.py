@@ -81,6 +81,39 @@ SPEAKS = [
         id="saturated",
     ),
     pytest.param(
+        "runtime.dilated-grouped-conv1d",
+        conv(LINE, value("y", 1, 4, 3_998), (4, 1, 3), dilations=[2], groups=4),
+        conv(LINE, value("y", 1, 4, 3_998), (4, 1, 3), dilations=[1], groups=4),
+        id="dilated and grouped",
+    ),
+    pytest.param(
+        "placement.upsample",
+        op("upsample_nearest_neighbor", value("y", 1, 8, 64, 64), x=X),
+        op("upsample_nearest_neighbor", value("y", 1, 8, 32, 32), x=X),
+        id="upsample",
+    ),
+    pytest.param(
+        "placement.dimension",
+        op("linear", value("y", 1, 4), x=value("wide", 1, 16_385), weight=weight(4, 16_385)),
+        op("gather", value("y", 1, 4), x=weight(16_385, 4), indices=IDS),
+        id="summed over, and looked up in",
+    ),
+    pytest.param(
+        "placement.state", op("read_state", Y, input=X), op("identity", Y, x=X), id="state"
+    ),
+    pytest.param(
+        "runtime.data-dependent-shape",
+        op("reshape", Y, x=X, shape=IDS),
+        op("reshape", Y, x=X, shape=np.array([1, 8, 16, 16], np.int32)),
+        id="a size from data",
+    ),
+    pytest.param(
+        "converter.inverse",
+        op("inverse", Y, x=X, epsilon=np.float32(1e-4)),
+        op("inverse", Y, x=X, epsilon=np.float32(0)),
+        id="inverse",
+    ),
+    pytest.param(
         "runtime.borders",
         conv(shape=(8, 8, 3, 2), strides=[2, 2], pad=[1, 1, 1, 1]),
         conv(shape=(8, 8, 3, 3), strides=[2, 2], pad=[1, 1, 1, 1]),
@@ -155,7 +188,53 @@ def test_every_rule_has_evidence_advice_and_a_line_in_the_docs():
         assert f"`{rule.id}`" in page
 
 
+def chain(*steps: tuple[str, Any, dict[str, Any]]) -> tuple[Op, ...]:
+    return tuple(op(kind, out, **inputs) for kind, out, inputs in steps)
+
+
+HALF, BACK, ROW = value("h", 1, 4), value("b", 1, 4, dtype="int32"), value("r", 1, 4)
+
+
+def test_integers_that_pass_through_float16_are_told_and_those_that_do_not_are_not():
+    there = op("cast", HALF, x=IDS, dtype="fp16")
+    divided = op("mul", ROW, x=HALF, y=np.float16(0.5))
+
+    assert "runtime.rounded-integers" in found(there, divided, op("cast", BACK, x=ROW, dtype="int32"), inputs=(IDS,))
+    assert "runtime.rounded-integers" not in found(op("floor_div", BACK, x=IDS, y=np.int32(2)), inputs=(IDS,))
+    # a float that becomes an integer does harm where it selects a row
+    cast = op("cast", BACK, x=HALF, dtype="int32")
+    assert "runtime.rounded-integers" in found(cast, op("gather", Y, x=weight(9, 9), indices=BACK), inputs=(HALF,))
+    assert "runtime.rounded-integers" not in found(cast, inputs=(HALF,))
+
+
+def test_rms_norm_as_coremltools_writes_it_is_told_and_the_norm_by_hand_is_not():
+    peak, scaled, squares, mean = (value(name, 1, 8) for name in ("peak", "scaled", "squares", "mean"))
+    by_peak = chain(
+        ("reduce_max", peak, {"x": X}),
+        ("real_div", scaled, {"x": X, "y": peak}),
+        ("square", squares, {"x": scaled}),
+        ("reduce_mean", mean, {"x": squares}),
+        ("add", Y, {"x": mean, "y": np.float16(1e-5)}),
+    )
+
+    assert found(*by_peak)["converter.rms-norm"].op == "add y"
+    assert "converter.rms-norm" not in found(op("square", squares, x=X), *by_peak[3:])
+
+
+def test_triu_and_atan2_as_coremltools_writes_them_are_told():
+    band, quotient, angle = value("band", 1, 8), value("q", 1, 8), value("a", 1, 8)
+
+    assert "converter.triu" in found(op("band_part", band, x=X), op("sub", Y, x=X, y=band))
+    assert "converter.triu" not in found(op("band_part", band, x=X), op("sub", Y, x=angle, y=band), inputs=(X, angle))
+    atan2 = (op("real_div", quotient, x=X, y=WIDE), op("atan", angle, x=quotient), op("add", Y, x=angle, y=X))
+    assert "converter.atan2" in found(*atan2, inputs=(X, WIDE))
+    assert "converter.atan2" not in found(*atan2[:2], inputs=(X, WIDE))
+
+
 FIELD = {
+    "conv_616_lstm_export_path": ("placement.recurrent", "while_loop"),
+    "conv_617_rmsnorm_export_path": ("converter.rms-norm", "add"),
+    "dyn_701_boolean_index": ("runtime.data-dependent-shape", "non_zero"),
     "pit_807_topk_gather": ("placement.selection", "topk"),
     "pit_808_int64_constant_clip": ("runtime.saturated", "mul"),
     "pit_809_gather_int16_data": ("runtime.narrowed-data", "gather_along_axis"),

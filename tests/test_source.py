@@ -285,7 +285,9 @@ def test_a_metric_file_judges_outputs(project: Project) -> None:
     project.write("data.py", DATA)
     with project.open(f"{FACTORY}\ndataset: data.py:items\nmetric: {{name: metric.py, power: 2}}") as opened:
         got = opened.metric([{"output": np.ones(4)}, {"output": np.zeros(4)}], [1, 1])
-    assert (got.per_item, got.aggregate, got.higher_is_better, got.unit) == ((9.0, 1.0), 9.0, False, "px")
+        figures = opened.aggregate(got.per_item, np.array([[1, 1], [0, 2]]))
+    assert (got.per_item, got.aggregates, got.higher_is_better, got.unit) == ((9.0, 1.0), True, False, "px")
+    assert figures.tolist() == [9.0, 1.0]  # the largest, with every item once, and with the second alone
 
 
 @pytest.mark.parametrize("value", ["None", "'good'", "float('nan')", "outputs['output']"])

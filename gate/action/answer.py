@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gate import baseline, github, prepare, render
-from gate.action import trust
+from gate.action import divide, trust
 from gate.action.handover import Evaluated, Plan
 from gate.action.inputs import CommentMode, Inputs, Mode
 from gate.action.runner import ANNOTATION_CHARACTERS, Surroundings, annotate, command, fenced, say
 from gate.errors import Exit, UsageError
+from gate.render.escape import code
 from gate.report import Outcome, Report, exit_code
 
 VERDICT_NONE = "none"
@@ -38,10 +39,13 @@ def run_report(around: Surroundings) -> Exit:
         answer = noted(answer, [trust.told(edited)])  # a note: who may push here could do without us
     around.summarize(answer.summary)
     annotate(answer.annotations)
-    if event.pull_request and inputs.mode is not Mode.EVALUATE:
+    divide.keep_cache(inputs, event, around.work)
+    if event.pull_request and inputs.mode in (Mode.ALL, Mode.REPORT, Mode.MERGE):
         write_comment(inputs, around, event.pull_request.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))
-    return Exit.PASS if inputs.mode is Mode.REPORT else answer.exit_code
+    left = around.work / "out" / "report.json"
+    told_later = inputs.mode is Mode.EVALUATE and inputs.shard and left.exists()  # `merge` has the verdict
+    return Exit.PASS if inputs.mode in (Mode.REPORT, Mode.PLAN) or told_later else answer.exit_code
 
 
 def _edited(around: Surroundings) -> tuple[str, ...]:
@@ -57,6 +61,8 @@ def _answer(inputs: Inputs, around: Surroundings) -> Answer:
     if ended.exists():
         return _evaluated(Evaluated.model_validate_json(ended.read_bytes()), inputs, around)
     plan = Plan.model_validate_json((around.work / "plan.json").read_bytes())
+    if inputs.mode is Mode.PLAN:
+        return Answer(VERDICT_NONE, Exit.PASS, "", f"To judge: {', '.join(map(code, plan.concerned)) or 'nothing'}.")
     if plan.concerned:
         return _unanswered(Exit.NO_ANSWER, "the evaluation did not start; see the log of the step before", inputs)
     return Answer(VERDICT_NONE, Exit.PASS, NOTHING, NOTHING)

@@ -49,6 +49,7 @@ def child_environment(plan: Plan, base: Path) -> dict[str, str]:
         "GATE_CONFIG_FROM": plan.config_from,
         "GATE_BASE_CONFIG": base_config,
         "GATE_APPROVED_BY": plan.approved_by,
+        "GATE_CONTENTS": "\n".join(f"{name}={digest}" for name, digest in plan.contents.items()),
     }
 
 
@@ -60,13 +61,15 @@ class Apart:
     environment: dict[str, str]
     folder: Path
     end: tuple[str, ...] = ()
+    beside: "Apart | None" = None  # started before it, and ended with it
 
 
 def apart(plan: Plan, work: Path, arguments: list[str]) -> Apart:
     match plan.sandbox:
         case Sandbox.CONTAINER:
             if os.getuid() == 0:
-                os.chown(work / "out", NOBODY, NOBODY)
+                for name in ("out", "exchange"):
+                    os.chown(work / name, NOBODY, NOBODY)
             return in_container(plan, work, arguments, os.getuid(), os.getgid(), _memory_bytes())
         case Sandbox.NAMESPACES:
             return in_namespaces(plan, work, arguments, _python_paths())
@@ -76,24 +79,42 @@ def apart(plan: Plan, work: Path, arguments: list[str]) -> Apart:
 
 
 def in_container(plan: Plan, work: Path, arguments: list[str], uid: int, gid: int, memory_bytes: int) -> Apart:
-    """Wrap `gate check` in our own `docker run`. A root runner hands over to nobody; the image has no other user."""
-    name = f"coreml-gate-{work.name}"
+    """Wrap `gate check` in our own `docker run`, and the model's code in another, which cannot reach the results.
+
+    A root runner hands over to nobody; the image has no other user.
+    """
     user = f"{uid}:{gid}" if uid else f"{NOBODY}:{NOBODY}"
-    told = [f"--env={key}={value}" for key, value in child_environment(plan, Path("/gate")).items()]
-    limits = ["--pids-limit=1024", f"--memory={memory_bytes}", f"--memory-swap={memory_bytes}", "--ulimit=core=0"]
-    closed = ["--network=none", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", f"--user={user}"]
-    mounts = [
-        f"--mount=type=bind,src={work / 'source'},dst=/gate/source,readonly",
-        f"--mount=type=bind,src={work / 'site'},dst=/gate/site,readonly",
-        f"--mount=type=bind,src={work / 'base'},dst=/gate/base,readonly",
-        f"--mount=type=bind,src={work / 'out'},dst=/gate/out",
-        "--tmpfs=/tmp:rw,nosuid,nodev,size=8g",
-    ]
-    run = ["docker", "run", "--rm", "--init", "--pull=never", f"--name={name}", "--workdir=/gate/source"]
     docker = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
-    return Apart(
-        [*run, *closed, *limits, *mounts, *told, plan.image, *arguments], docker, work, ("docker", "kill", name)
-    )
+
+    def container(role: str, mounts: Sequence[tuple[str, str]], inside: Sequence[str], beside: Apart | None) -> Apart:
+        name = f"coreml-gate-{work.name}-{role}"
+        run = ["docker", "run", "--rm", "--init", "--pull=never", f"--name={name}", "--workdir=/gate/source"]
+        closed = [
+            "--network=none",
+            "--cap-drop=ALL",
+            "--security-opt=no-new-privileges",
+            "--read-only",
+            f"--user={user}",
+        ]
+        limits = ["--pids-limit=1024", f"--memory={memory_bytes}", f"--memory-swap={memory_bytes}", "--ulimit=core=0"]
+        bound = [f"--mount=type=bind,src={work / part},dst=/gate/{part}{how}" for part, how in mounts]
+        tmp = "--tmpfs=/tmp:rw,nosuid,nodev,size=8g"
+        return Apart([*run, *closed, *limits, *bound, tmp, *inside], docker, work, ("docker", "kill", name), beside)
+
+    shared, read = ("exchange", ""), (("source", ",readonly"), ("base", ",readonly"))
+    python = [
+        "--env=PATH=/usr/bin:/bin",
+        "--entrypoint=/opt/gate/bin/python",
+        plan.image,
+        "-P",
+        "-m",
+        "gate.remote",
+        "/gate/exchange",
+    ]
+    code = container("run", (*read, ("site", ",readonly"), shared), python, None)
+    told = child_environment(plan, Path("/gate")) | {"GATE_EXCHANGE": "/gate/exchange"}
+    judge = [*(f"--env={key}={value}" for key, value in told.items()), plan.image, *arguments]
+    return container("judge", (*read, ("baseline", ",readonly"), shared, ("out", "")), judge, code)
 
 
 def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: Iterable[Path]) -> Apart:
@@ -101,7 +122,11 @@ def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: It
     shown = [path for path in (*map(Path, SYSTEM_PATHS), *python_paths, ACTION / "gate") if path.exists()]
     shown += [path for name in ("policies", "templates") if (path := ACTION / name).exists()]
     reads = [part for path in shown for part in ("--read", str(path))]
-    reads += [part for name in ("source", "site", "base") for part in ("--read-as", str(work / name), f"/gate/{name}")]
+    reads += [
+        part
+        for name in ("source", "site", "base", "baseline")
+        for part in ("--read-as", str(work / name), f"/gate/{name}")
+    ]
     places = ["--root", str(work / "root"), "--out", str(work / "out"), "--tmp", str(work / "tmp")]
     environment = child_environment(plan, Path("/gate")) | {"PYTHONPATH": str(ACTION)}
     python = [sys.executable, "-P", "-m", "gate", *arguments]
@@ -123,10 +148,8 @@ def watch(apart: Apart, seconds: float) -> Evaluated:
     """Run to the end or to the time limit, and pass its output on between a stop and a resume that it cannot guess."""
     token = secrets.token_hex(16)
     say(f"::stop-commands::{token}")
-    process = subprocess.Popen(
-        apart.arguments, env=apart.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        cwd=apart.folder, start_new_session=True,
-    )  # fmt: skip
+    beside = _started(apart.beside, subprocess.DEVNULL) if apart.beside else None
+    process = _started(apart, subprocess.PIPE)
     assert process.stdout is not None  # we asked for a pipe
     expired = threading.Event()
     timer = threading.Timer(seconds, _end, (process, apart.end, expired))
@@ -136,10 +159,19 @@ def watch(apart: Apart, seconds: float) -> Evaluated:
         code = process.wait()
     finally:
         timer.cancel()
+        if beside and apart.beside:
+            _end(beside, apart.beside.end, threading.Event())
         say(f"::{token}::")
     if expired.is_set():
         return Evaluated(exit_code=Exit.NO_ANSWER, message=f"{message}\nended at its time limit of {seconds:.0f} s")
     return Evaluated(exit_code=code, message=message)
+
+
+def _started(apart: Apart, output: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        apart.arguments, env=apart.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        cwd=apart.folder, start_new_session=True,
+    )  # fmt: skip
 
 
 def _end(process: "subprocess.Popen[bytes]", end: Sequence[str], expired: threading.Event) -> None:

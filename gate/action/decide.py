@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from gate import config, github, prepare
-from gate.action import trust
+from gate import config, github, prepare, shard
+from gate.action import before, divide, trust
 from gate.action.apart import ACTION, ISOLATE, LOCAL_IMAGE
 from gate.action.handover import Evaluated, LimitsOf, Plan, Sandbox
 from gate.action.inputs import Inputs, Mode, Runtime
@@ -35,27 +35,59 @@ def run_prepare(around: Surroundings) -> Exit:
     except GateError as error:
         write_text(work / "evaluated.json", Evaluated(exit_code=error.exit_code, message=str(error)).model_dump_json())
         return Exit.PASS
-    around.output(evaluate=str(bool(plan.concerned)).lower(), sandbox=plan.sandbox, image=plan.image)
+    evaluates = bool(plan.concerned) and inputs.mode in (Mode.ALL, Mode.EVALUATE, Mode.ANSWER)
+    around.output(extra="coreml" if inputs.mode is Mode.ANSWER else "engine,onnx")
+    around.output(evaluate=str(evaluates).lower(), sandbox=plan.sandbox, image=plan.image)
     around.output(concerned=" ".join(plan.concerned), folder=str(work / "out") if plan.concerned else "")
     return Exit.PASS
 
 
 def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: Path) -> Plan:
+    if inputs.mode is Mode.ANSWER:
+        return _written(divide.plan_answer(inputs, around, event, work), work)
     changed = _changed(around, event)
-    concerned = _concerned(inputs, around, changed)
+    planned = divide.planned(inputs)
+    concerned = _concerned(inputs, around, changed) if planned is None else planned
     if not concerned:
         say("No model is concerned by this change.")
         return _written(Plan(concerned=(), sandbox=Sandbox.NONE, event=event.name), work)
     file = prepare.inside(around.workspace, inputs.config)
+    asked = config.load(file)
+    (work / before.FOLDER).mkdir()
+    past = before.look(inputs, around, event, asked, file, work)
+    concerned = past.needed(concerned) if planned is None else concerned
+    if not concerned:
+        say("What this change touches was judged already, with this very content.")
+        return _written(Plan(concerned=(), sandbox=Sandbox.NONE, event=event.name), work)
     found = trust.standing(around.client(), event, around.workspace, file, changed)
     edited = _edited(around, event, changed)
-    plan = _written(_plan(inputs, around, event, concerned, found).model_copy(update={"edited": edited}), work)
+    plan = _plan(inputs, around, event, concerned, found).model_copy(
+        update={
+            "edited": edited,
+            "carried": past.carried([entry.name for entry in asked.models], concerned),
+            "contents": dict(past.contents or {}),
+            "earlier": past.fetched,
+        }
+    )
+    _written(plan, work)
     _refuse_fork_without_sandbox(event, plan.sandbox)
+    if inputs.mode is Mode.PLAN:
+        around.output(matrix=shard.to_json(_matrix(inputs, asked, concerned, past)))
+        return plan
     _lay_out(inputs, around, work)
+    divide.lay_out(inputs, work)
     if plan.limits is LimitsOf.BOTH:
         trust.lay_out_base(around.client(), event, found, around.workspace, work / "base", inputs.config)
+    if inputs.mode is Mode.MERGE:
+        write_text(work / "evaluated.json", divide.join(inputs, around, plan, work).model_dump_json())
+        return plan
     say(f"Models to judge: {', '.join(plan.concerned)}. Sandbox: {plan.sandbox}.")
     return plan
+
+
+def _matrix(inputs: Inputs, asked: config.Config, concerned: tuple[str, ...], past: before.Before) -> shard.Matrix:
+    """Deal what is concerned to jobs, by how long it took last time."""
+    return shard.matrix(shard.units_of(asked, concerned, inputs.policies), inputs.shards, past.base)
 
 
 def _written(plan: Plan, work: Path) -> Plan:
@@ -156,6 +188,7 @@ def _lay_out(inputs: Inputs, around: Surroundings, work: Path) -> None:
     prepare.refuse_credentials(around.workspace)
     for link in prepare.export_checkout(around.workspace, work / "source"):
         say(command("warning", f"{link}: a link that leads out of the checkout; the gate does not see it"))
-    for name in ("site", "out", "tmp", "root", "base"):
+    for name in ("site", "out", "tmp", "root", "base", "exchange"):
         (work / name).mkdir()
-    prepare.bring(config.load(work / "source" / inputs.config), work / "site")
+    if inputs.mode is not Mode.MERGE:  # which runs nothing of theirs
+        prepare.bring(config.load(work / "source" / inputs.config), work / "site")

@@ -36,6 +36,10 @@ class Plan(Record):
     approved_by: str = Field(default="", description="who accepted that the pull request changes limits")
     edited: tuple[str, ...] = Field(default=(), description="files of the evaluation itself that the change edits")
     config: str = Field(default="gate.yml", description="the configuration, relative to the repository root")
+    carried: tuple[str, ...] = Field(default=(), description="entries of which nothing changed, with a last result")
+    contents: dict[str, str] = Field(default_factory=dict, description="digest of what each entry rests on")
+    handed: str = Field(default="", description="folder of a hand-over to judge, instead of the checkout")
+    earlier: tuple[str, ...] = Field(default=(), description="which earlier reports were fetched: base, release")
 
     @property
     def config_from(self) -> str:

@@ -8,12 +8,18 @@ from enum import StrEnum
 from typing import TypeVar
 
 from gate.errors import UsageError
+from gate.shard import MAX_PARTS
+
+DEFAULT_SHARDS = 4
 
 
 class Mode(StrEnum):
     ALL = "all"
     EVALUATE = "evaluate"
     REPORT = "report"
+    PLAN = "plan"
+    MERGE = "merge"
+    ANSWER = "answer"
 
 
 class Runtime(StrEnum):
@@ -41,6 +47,12 @@ class CommentMode(StrEnum):
     NEVER = "never"
 
 
+class HandOver(StrEnum):
+    NO = "no"
+    AFTER = "after"  # a Mac confirms what was judged here
+    FIRST = "first"  # a Mac runs the models, and nothing is run here
+
+
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -61,6 +73,21 @@ class Inputs:
     report: str = ""
     image: str = ""
     time_limit_minutes: int = 60
+    baseline: str = ""
+    shard: str = ""
+    plan: str = ""
+    source: str = ""  # the input is called `from`
+    hand_over: HandOver = HandOver.NO
+    cache: str = ""
+
+    @property
+    def shards(self) -> int:
+        """With mode `plan`: how many jobs at most."""
+        if self.shard and not (self.shard.isascii() and self.shard.isdigit() and 0 < int(self.shard) <= MAX_PARTS):
+            raise UsageError(
+                f"input shard: found {self.shard!r}, expected with mode plan a number from 1 to {MAX_PARTS}"
+            )
+        return int(self.shard or DEFAULT_SHARDS)
 
     @staticmethod
     def read(environ: Mapping[str, str]) -> "Inputs":
@@ -80,6 +107,12 @@ class Inputs:
             report=_text(environ, "report"),
             image=_image(environ),
             time_limit_minutes=_minutes(environ, "time-limit-minutes", default.time_limit_minutes),
+            baseline=_text(environ, "baseline"),
+            shard=_text(environ, "shard"),
+            plan=_text(environ, "plan"),
+            source=_text(environ, "from"),
+            hand_over=_choice(environ, "hand-over", HandOver),
+            cache=_text(environ, "cache"),
         )
 
 

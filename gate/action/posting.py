@@ -7,7 +7,7 @@ the other run is executed. Its report is data; it counts when the run is that of
 when it ended as its report says.
 """
 
-from gate import approval, baseline, config, github
+from gate import baseline, config, github
 from gate.action import trust
 from gate.action.answer import VERDICT_NONE, Answer, judged, noted, write_comment
 from gate.action.inputs import Inputs
@@ -85,7 +85,7 @@ def _doubts_about(
     edited = trust.altered(client, repository, pull, run.path, changed)
     if edited == () and not (report and report.run.approved_by):
         return []
-    approved = approval.approved_by(client, repository, pull, _label(client, repository, pull, report))
+    approved = trust.approved(client, repository, pull, _label(client, repository, pull, report))
     if edited != ():
         return [] if approved else [trust.told(edited)]
     return [] if approved else ["It says that its change of limits was approved; GitHub does not."]

@@ -51,9 +51,20 @@ def standing(
         return Standing(LimitsOf.OWN)
     holding = [name, *_holding(head, root), *_holding(base, root)]
     touched = _every_file(root, holding) if changed is None else _touched(changed, holding)
-    label = base.approval.label
-    approved = approval.approved_by(client, event.repository, pull, label) or ""
-    return Standing(LimitsOf.BOTH, tuple(touched), text, approved)
+    accepted = approved(client, event.repository, pull, base.approval.label)
+    return Standing(LimitsOf.BOTH, tuple(touched), text, accepted or "")
+
+
+def approved(client: github.Client, repository: str, pull: github.PullRequest, label: str | None) -> str | None:
+    """Ask who approved; a token that may not ask has no approval, and says what it lacks."""
+    try:
+        return approval.approved_by(client, repository, pull, label)
+    except github.GitHubError as error:
+        if error.status not in (403, 404):
+            raise
+        told = f"Whether the label {label} approves is not known ({error}); the token needs `actions: read`"
+        say(command("notice", told, title="Core ML gate"))
+        return None
 
 
 def _at_base(client: github.Client, repository: str, name: str, sha: str) -> bytes | None:

@@ -9,7 +9,7 @@ Data without labels: the reference's answer is the label, and the check is calle
 words in docs/statistics.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from gate.evidence import (
 from gate.metrics import Kind, Metric, batched, distances
 from gate.quantity import Change, ChangeKind, percent
 from gate.report import Basis, Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.rules import random_ops
 from gate.stats import Flips
 
 __all__ = ["Evidence", "check_budget", "judge", "measure", "read_per_item", "rejudge", "write_per_item"]
@@ -101,9 +102,11 @@ def judge(
     return tuple(row.model_copy(update={"environment": environment}) for row in rows)
 
 
-def rejudge(path: Path, budget: AccuracyBudget | None) -> tuple[Result, ...]:
-    """Derive the verdict again from per_item.jsonl."""
-    return judge(read_per_item(path), budget)
+def rejudge(
+    path: Path, budget: AccuracyBudget | None, aggregate: Callable[[Array, Array], Array] | None = None
+) -> tuple[Result, ...]:
+    """Derive the verdict again from per_item.jsonl; a team's own aggregate has to be brought: (rows, weights) → figures."""
+    return judge(read_per_item(path, aggregate), budget)
 
 
 _row = partial(Result, check=CheckName.ACCURACY, required=True)
@@ -200,8 +203,8 @@ def _floor_measurement(evidence: Evidence, found: Level, floor: float) -> Measur
         unit=evidence.metric.unit,
         limit=floor,
         bound=Bound.AT_LEAST if evidence.metric.higher_is_better else Bound.AT_MOST,
-        low=_finite(found.interval.low),
-        high=_finite(found.interval.high),
+        low=_finite(found.interval.low, _is_open(evidence, found.outcome)),
+        high=_finite(found.interval.high, _is_open(evidence, found.outcome)),
         n=evidence.n,
         confidence=found.interval.confidence,
         method=f"{found.interval.method}{wording.stopped(evidence)}",
@@ -271,8 +274,8 @@ def _measurements(evidence: Evidence, name: str, compared: Comparison, limit: Li
         value=compared.drop,
         unit=_drop_unit(metric, limit),
         limit=None if limit.margin is None else float(limit.margin),
-        low=_finite(interval.low),
-        high=_finite(interval.high),
+        low=_finite(interval.low, _is_open(evidence, compared.outcome)),
+        high=_finite(interval.high, _is_open(evidence, compared.outcome)),
         n=evidence.n,
         confidence=interval.confidence,
         method=f"{interval.method}{wording.stopped(evidence)}",
@@ -285,9 +288,14 @@ def _measurements(evidence: Evidence, name: str, compared: Comparison, limit: Li
     return (drop, now, _not_worse(evidence, name, limit)) if metric.kind is Kind.MEAN else (drop, now)
 
 
-def _finite(end: float) -> float | None:
-    """An interval of a single item has no ends."""
-    return end if np.isfinite(end) else None
+def _is_open(evidence: Evidence, outcome: Outcome) -> bool:
+    """Did evaluation end for another row, so that this one's interval would only say what was not looked at?"""
+    return outcome is Outcome.INCONCLUSIVE and evidence.stop is not Stop.ALL
+
+
+def _finite(end: float, is_open: bool) -> float | None:
+    """Return an end of an interval; one of a single item has none."""
+    return end if np.isfinite(end) and not is_open else None
 
 
 def _flip_measurements(flips: Flips) -> tuple[Measurement, ...]:
@@ -338,6 +346,11 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     budget, source = entry.budgets.accuracy, _source_rows(subject)
     dataset = bench.dataset or unlabelled(bench)
     metric = load_metric(subject, dataset)
+    if metric.name == "agreement" and (not bench.steady or random_ops(subject.candidate.package.path)):
+        why = "The model draws random numbers, so its answers cannot agree with anyone's."
+        return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
+    if budget is not None:
+        check_budget(metric, budget)
     before, refused = _earlier(subject, dataset, metric)
     yardsticks = {**({"source": source} if source else {}), **before}
     if not yardsticks and (budget is None or budget.at_least is None or dataset.labels is None):
@@ -345,26 +358,39 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (not_run(CheckName.ACCURACY, why, required=budget is not None),)
     run = _predictor(subject, subject.candidate.package.path)
     same = _same(subject)
-    evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    try:
+        evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+    except UsageError as error:
+        if metric.name != "agreement":
+            raise
+        return (not_run(CheckName.ACCURACY, f"The answers cannot be compared: {error}"[:4_000]),)  # nobody gave labels
     if evidence.n:
         write_per_item(earlier.per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]
-    return (*judge(evidence, budget, subject.engine.environment), *missing)
+    rows = judge(evidence, budget, subject.engine.environment)
+    if entry.metric and metrics.is_own(entry.metric):  # nobody but the pull request's own code says how good an answer is
+        rows = tuple(row.model_copy(update={"basis": Basis.REPORTED}) for row in rows)
+    return (*rows, *missing)
 
 
 def load_metric(subject: Subject, dataset: Dataset) -> Metric:
     """Return the metric that the entry's answers are held to on these items."""
-    entry, own = subject.entry, subject.bench.own_metric
+    entry, bench = subject.entry, subject.bench
     chosen = _metric_for(entry.metric, entry.budgets.accuracy, dataset)
-    return metrics.load(chosen, _class_names(subject), *((own,) if own else ()))
+    own = bench.own_metric() if bench.own_metric and chosen and metrics.is_own(chosen) else metrics.NO_CODE
+    return metrics.load(chosen, _class_names(subject), own.per_item, own.aggregate)
 
 
 def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
     """Return the metric that the labels can be held to; None is agreement with the reference."""
     if dataset.labels is None:
-        if budget is not None and (budget.at_least is not None or budget.drop is not None):
-            raise UsageError(f"budgets.accuracy: at_least and drop need labels; dataset {dataset.where} has none")
-        return choice if choice is not None and choice.name == "agreement" else None
+        limited = budget is not None and (budget.at_least is not None or budget.drop is not None or budget.asks_every_item)
+        if limited and choice is None:
+            raise UsageError(
+                f"budgets.accuracy: at_least and drop need labels; dataset {dataset.where} has none. Give it labels, or name a "
+                "metric: then the reference's answers stand for labels"
+            )
+        return choice if limited or (choice is not None and choice.name == "agreement") else None
     if choice is None and not (dataset.labels.ndim == 1 and dataset.labels.dtype.kind in "iuU"):
         raise UsageError(f"dataset {dataset.where}: its labels are no classes; name a metric (docs/config.md)")
     return choice or MetricChoice(name="accuracy")

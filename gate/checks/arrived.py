@@ -32,7 +32,9 @@ def judge(found: Sequence[Weight], declared: int) -> Result:
         outcome=Outcome.FAIL if lost else Outcome.PASS,
         measurements=_measurements(found, declared),
         message=_message(found, declared),
-        remedy="choose another route (`convert: {route: …}`), or a deployment target that can hold it" if lost else None,
+        remedy="choose another route (`convert: {route: …}`), or a deployment target that can hold it"
+        if lost
+        else None,
         findings=_findings(found, declared),
     )
 

@@ -82,9 +82,12 @@ def _pitfalls(subject: Subject) -> tuple[Finding, ...]:
 
 
 def _located(finding: Finding, conversion: Conversion) -> Finding:
-    """Add the layer and the source line of the op."""
-    name = (finding.op or "").partition(" ")[2]
+    """Add the layer, the source line and the torch op that the op was made from."""
+    kind, _, name = (finding.op or "").partition(" ")
     place = {"layer": conversion.layers.get(name), "source": conversion.lines.get(name)}
+    origin = conversion.origins.get(name)
+    if origin and origin != kind:
+        place["message"] = f"{finding.message} It comes from torch's {origin}."[:4_000]
     return finding.model_copy(update={key: text for key, text in place.items() if text})
 
 

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gate.bench import probes
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.suspects import suspects
-from gate.difference import OutputDifference, compare
+from gate.difference import OutputDifference, compare, find_ranges
+from gate.errors import SourceFault
 from gate.mil import MilError
 from gate.quantity import percent
 from gate.report import CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.rules import random_ops
+from gate.suspects import suspects
 
 
 def judge(differences: tuple[OutputDifference, ...], limit: float, reference: str, environment: Environment) -> Result:
@@ -82,6 +85,8 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (not_run(CheckName.FIDELITY, bench.no_reference),)
     if random := random_ops(package):
         return (_incomparable(random, subject),)
+    if not bench.steady:
+        return (_unsteady(),)
     try:
         answers = bench.answers(subject.engine, package, "float32")
     except MilError as error:
@@ -90,19 +95,39 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     differences = compare(bench.reference, answers, bench.ranges(bench.reference))
     result = judge(differences, limit, bench.reference_name, subject.engine.environment)
     if result.outcome is Outcome.PASS:
-        return (result,)
+        return (_probed(subject, package) or result,)
     named = tuple(suspects(package, conversion.layers, conversion.lines, subject.config.folder))
     return (result.model_copy(update={"findings": result.findings + named}),)
 
 
-def random_ops(package: Path) -> tuple[str, ...]:
-    """Name the ops that draw random numbers."""
-    from gate.mil.program import load_program
+def _probed(subject: Subject, package: Path) -> Result | None:
+    """Where tracing baked something, try inputs that the author did not show; None where they come out right too."""
+    bench, limit = subject.bench, subject.entry.budgets.fidelity.error
+    baked = tuple(f for f in subject.conversion.findings if f.rule == "convert.baked")
+    if not baked or bench.references is None:
+        return None
+    samples = probes(bench.example)
+    try:
+        wanted = bench.references(samples)
+        answers = subject.engine.load(package, "float32").predict(samples)
+    except (SourceFault, MilError):
+        return None  # inputs that the source does not take say nothing
+    differences = compare(wanted, answers, find_ranges(wanted, [str(i) for i in range(len(samples))]))
+    result = judge(differences, limit, bench.reference_name, subject.engine.environment)
+    if result.outcome is Outcome.PASS:
+        return None
+    what = f"The package answers the example as {bench.reference_name} does, and other values differently: {baked[0].message}."
+    blamed = tuple(f.model_copy(update={"rule": "fidelity.baked", "severity": Severity.ERROR}) for f in baked)
+    changes = {"message": what[:4_000], "remedy": baked[0].advice, "findings": (*result.findings, *blamed)}
+    return result.model_copy(update=changes)
 
-    return tuple(f"{op.type} {op.name}" for op in load_program(package).function().body.walk() if op.type in RANDOM)
 
-
-RANDOM = frozenset({"random_normal", "random_uniform", "random_bernoulli", "random_categorical"})
+def _unsteady() -> Result:
+    """The source itself draws random numbers: nothing can be held against the package."""
+    why = "The source gives another answer to the same input each time (dropout, noise), so the package cannot be compared with it."
+    advice = "put the model into evaluation mode, or make the noise an input"
+    told = Finding(rule="fidelity.random", severity=Severity.WARNING, message=why, advice=advice)
+    return not_run(CheckName.FIDELITY, why).model_copy(update={"findings": (told,)})
 
 
 def _incomparable(ops: tuple[str, ...], subject: Subject) -> Result:

@@ -9,6 +9,7 @@ feared, not known: they warn, except where an op's failure was measured on a dev
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
-from gate.checks.fidelity import describe, finding, measurements, random_ops
+from gate.checks.fidelity import describe, finding, measurements
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.float16 import Tier
@@ -24,9 +25,11 @@ from gate.mil import MilError
 from gate.policy import Precision
 from gate.quantity import percent
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Series, Severity, Unit
+from gate.rules import random_ops
 
 if TYPE_CHECKING:
-    from gate.float16.investigate import Investigation, Models, Suspect
+    from gate.float16.investigate import Investigation, Suspect
+    from gate.float16.models import Models
 
 FAIL_ERROR = 0.02  # of the output's range; calibrated on devices and 80 cases (docs/checks.md)
 WARN_ERROR = 0.005
@@ -264,7 +267,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         if tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
             return facts
     if not blame:
-        return replace(facts, worst=seen.worst(found))
+        return replace(facts, worst=seen.worst(found)) if _is_ours(subject) else facts
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
@@ -322,7 +325,8 @@ def _reference(subject: Subject, models: "Models") -> tuple[tuple[Outputs, ...],
     """
     bench = subject.bench
     own = bench.answers(subject.engine, models.float32 or models.float16, "float32")
-    if subject.conversion.float32 is None or bench.reference is None or random_ops(models.float16):
+    incomparable = not bench.steady or random_ops(models.float16)
+    if subject.conversion.float32 is None or bench.reference is None or incomparable:
         return own, ()
     limit = subject.entry.budgets.fidelity.error
     apart = compare(bench.reference, own, bench.ranges(bench.reference))
@@ -371,7 +375,7 @@ def _has_nan(value: Any) -> bool:
 
 def find_models(subject: Subject) -> "Models":
     """The float16 package before compression, and the float32 program that it came from."""
-    from gate.float16.investigate import Models
+    from gate.float16.models import Models
 
     conversion = subject.conversion
     float16 = subject.before or conversion.float16 or conversion.finished or subject.candidate.package.path
@@ -406,13 +410,18 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     if why := not_judged(subject):
         return (why,)
     models, budget = find_models(subject), subject.entry.budgets.float16
-    result = judge_facts(measure(subject, models), budget)
-    if subject.engine.environment.engine == "mil":
-        return (result,)
-    others = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units[1:])
-    rows = (result, *(judge_facts(measure(other, models, blame=False), budget) for other in others))
+    if _is_ours(subject):  # only our evaluator can round one op and not another
+        return (judge_facts(measure(subject, models), budget),)
+    each = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units)
+    rows = [judge_facts(measure(one, models, blame=False), budget) for one in each]
+    if find_spec("torch") is None:
+        return tuple(rows)
     low, high = _expected(subject, models)
     return tuple(row.model_copy(update={"findings": (*row.findings, _beside(row, low, high))}) for row in rows)
+
+
+def _is_ours(subject: Subject) -> bool:
+    return subject.engine.environment.engine == "mil"
 
 
 # ------------------------------------------------------------------------------------------------------------ on a Mac

@@ -19,8 +19,24 @@ from gate.config import LatencyBudget
 from gate.engine.apple import PlacedOp
 from gate.engine.stopwatch import Timings
 from gate.errors import NoAnswer
+from gate.macs import count, moved_bytes
+from gate.mil import MilError
+from gate.mil.program import load_program
 from gate.quantity import percent, significant
-from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Series, Severity, Unit
+from gate.report import (
+    Basis,
+    Bound,
+    CheckName,
+    Environment,
+    Finding,
+    Measurement,
+    Outcome,
+    Result,
+    Series,
+    Severity,
+    Unit,
+)
+from gate.shapes import default_sizes
 from gate.stats import Interval, decide, decide_floor
 
 CANDIDATE = "candidate"
@@ -256,10 +272,26 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     if subject.entry.budgets.latency is None:
         return ()
     why = (
-        "Needs a device: only Apple's runtime on a Mac or phone can tell how long a prediction takes (--engine coreml)."
+        "Needs a device: only Apple's runtime on a Mac or phone can tell how long a prediction takes (--engine coreml); "
+        "multiply-accumulates and bytes moved stand in here."
     )
     row = not_run(CheckName.LATENCY, why)
-    return (row.model_copy(update={"findings": (not_judged(CheckName.LATENCY, why),)}),)
+    findings = (not_judged(CheckName.LATENCY, why),)
+    return (row.model_copy(update={"findings": findings, "measurements": _proxies(subject), "basis": Basis.ESTIMATED}),)
+
+
+def _proxies(subject: Subject) -> tuple[Measurement, ...]:
+    """What time and power grow with, where neither can be measured: work, and bytes moved."""
+    try:
+        program = load_program(subject.candidate.package.path)
+        sizes = default_sizes(program)
+    except MilError:
+        return ()
+    ops = [op for op in sizes.function.body.walk() if not op.type.startswith("constexpr_")]
+    return (
+        Measurement(name="macs", value=sum(count(op, sizes) or 0 for op in ops), unit=Unit.COUNT),
+        Measurement(name="moved_bytes", value=sum(moved_bytes(op, sizes) for op in ops), unit=Unit.BYTES),
+    )
 
 
 def _on(units: str, subject: Subject) -> Result:

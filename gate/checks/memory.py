@@ -37,7 +37,7 @@ def measure(subject: Subject) -> Estimate:
     return estimate(load_program(subject.candidate.package.path), ios)
 
 
-def judge(found: Estimate, budget: MemoryBudget | None, device: Device | None) -> Result:
+def judge(found: Estimate, budget: MemoryBudget | None, device: Device | None, *, entitled: bool = False) -> Result:
     """Compare the range with the limit; without one it is shown only."""
     limit = _limit(budget, device)
     outcome = _outcome(found.total, limit)
@@ -49,7 +49,7 @@ def judge(found: Estimate, budget: MemoryBudget | None, device: Device | None) -
         series=_series(found),
         message=_message(found.total, limit, outcome),
         remedy=_remedy(found, outcome),
-        findings=(*_app_limit(found.total, device), *_notes(found)),
+        findings=(*_app_limit(found.total, device, entitled), *_notes(found)),
     )
 
 
@@ -127,17 +127,29 @@ def _series(found: Estimate) -> tuple[Series, ...]:
     return (Series(name="memory", x=x, y=y, unit=Unit.BYTES, x_name="op", x_unit=Unit.COUNT),)
 
 
-def _app_limit(need: Range, device: Device | None) -> tuple[Finding, ...]:
+def _app_limit(need: Range, device: Device | None, entitled: bool) -> tuple[Finding, ...]:
     """Warn where the model alone takes all that the phone gives an app."""
-    if device is None or need.high <= (allowed := table().app_bytes(device)):
+    if device is None or need.high <= (allowed := table().app_bytes(device, entitled=entitled)):
         return ()
-    entitled = table().app_bytes(device, entitled=True)
-    message = f"{device.name} gives an app about {size(allowed)}; the model needs up to {size(need.high)} of it"
-    advice = f"with the entitlement {table().entitlement} it is about {size(entitled)}"
-    source = device.source or f"rule of thumb: {percent(table().app_share)} of RAM"
-    return (
-        Finding(rule="memory.app_limit", severity=Severity.WARNING, message=message, advice=advice, evidence=source),
+    having = ", with the entitlement," if entitled else ""
+    message = f"{device.name} gives an app{having} about {size(allowed)}; the model needs up to {size(need.high)} of it"
+    source = (
+        device.source or f"rule of thumb: {percent(table().entitled_share if entitled else table().app_share)} of RAM"
     )
+    return (
+        Finding(
+            rule="memory.app_limit",
+            severity=Severity.WARNING,
+            message=message,
+            advice="ship a smaller model to this phone, or none" if entitled else _with_entitlement(device),
+            evidence=source,
+        ),
+    )
+
+
+def _with_entitlement(device: Device) -> str:
+    more = table().app_bytes(device, entitled=True)
+    return f"with the entitlement {table().entitlement} it is about {size(more)}: say app.increased_memory_limit"
 
 
 def _notes(found: Estimate) -> tuple[Finding, ...]:
@@ -159,7 +171,8 @@ def _judged(subject: Subject, entry: ModelEntry) -> Result:
     except MilError as error:
         asked = entry.budgets.memory is not None
         return not_run(CheckName.MEMORY, f"Memory cannot be estimated: {error}"[:4_000], required=asked)
-    return judge(found, entry.budgets.memory, _device(subject.config))
+    entitled = subject.config.app.increased_memory_limit
+    return judge(found, entry.budgets.memory, _device(subject.config), entitled=entitled)
 
 
 CHECK = Check(CheckName.MEMORY, "Does it fit into memory?", _answer)

@@ -12,7 +12,7 @@ from gate.config import SizeBudget
 from gate.footprint import Footprint, measure
 from gate.growth import allowed, ungrown
 from gate.quantity import size
-from gate.report import CheckName, Measurement, Outcome, Result, Series, Unit
+from gate.report import CheckName, Environment, Measurement, Outcome, Result, Series, Unit
 
 DEFLATED = "estimated: part of the package deflated, as an archive would be"
 COMPILED = "estimated: the same weights, and the program as text; measured on a Mac only"
@@ -48,12 +48,26 @@ def _message(package_bytes: int, limit: float | None, over: bool, *, grew: bool)
     )
 
 
+def judge_compiled(compiled_bytes: int, environment: Environment) -> Result:
+    """Show what an app bundles: Xcode compiles the package. The budget is the package's."""
+    return Result(
+        check=CheckName.SIZE,
+        outcome=Outcome.PASS,
+        environment=environment,
+        measurements=(Measurement(name="compiled_bytes", value=compiled_bytes, unit=Unit.BYTES),),
+        message=f"Compiled by Core ML it takes {size(compiled_bytes)}.",
+    )
+
+
 def _answer(subject: Subject) -> tuple[Result, ...]:
     before = subject.baseline.package_bytes(subject.entry.name) if subject.baseline else None
     package = subject.candidate.package
     judged = judge(package.bytes, subject.entry.budgets.size, before)
     found = measure(package.path, subject.conversion.layers, subject.before, subject.compressed)
-    return (tell(judged, found),)
+    compiled = getattr(subject.engine, "compiled_bytes", None)  # only Apple's tools compile
+    if compiled is None:
+        return (tell(judged, found),)
+    return (tell(judged, found), judge_compiled(compiled(package.path), subject.engine.environment))
 
 
 def tell(judged: Result, found: Footprint) -> Result:

@@ -48,7 +48,12 @@ NO_ITEMS = (
     "it needs items to calibrate on: add `calibration: items.npz` to the model entry, or `splits: {calibrate: 10 %}` "
     "to take them from its dataset"
 )
-CHAINS = {("prune", "quantize"), ("prune", "palettize")}  # joint forms that are stored sparsely
+CHAINS = {  # forms that coremltools writes, too; a quantized palette has integers in its tables
+    ("prune", "quantize"),
+    ("prune", "palettize"),
+    ("palettize", "quantize"),
+    ("prune", "palettize", "quantize"),
+}
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,22 @@ def _refuse_unknown_chain(policy: Policy) -> None:
             raise PolicyError(
                 f"policy {policy.name}: steps {', then '.join(kinds)} cannot be stored together; known: {known}"
             )
+        if kinds[-2:] == ("palettize", "quantize"):
+            _refuse_unquantizable_table(policy.name, *actions[-2:])
+
+
+def _refuse_unquantizable_table(policy: str, palette: Action, table: Action) -> None:
+    """A table has no channels of its own, and one scale at most."""
+    if getattr(table, "granularity", None) != "per_tensor":
+        raise PolicyError(
+            f"policy {policy}: quantize after palettize stores the table's entries, which have no channels; "
+            f"found granularity {getattr(table, 'granularity', None)}, expected per_tensor"
+        )
+    if getattr(palette, "per_channel_scale", False):
+        raise PolicyError(
+            f"policy {policy}: per_channel_scale and quantize would both scale the table, and it has one scale; "
+            "remove one of them"
+        )
 
 
 def _program(package: Path, policy: Policy) -> Program:

@@ -96,6 +96,8 @@ def _apply(weight: Array, before: Encoded | None, action: Action, axes: Axes) ->
         raise CannotEncode("it holds infinite or NaN values")
     if before is None:
         return _FIRST[type(action)](weight, action, axes)
+    if "lut" in before.parts:
+        return _quantize_table(before, action)
     return _sparse(before, _FIRST[type(action)](decode(before), action, axes))
 
 
@@ -108,6 +110,20 @@ def _quantize(weight: Array, action: Quantize, axes: Axes) -> Encoded:
     if params.offset is not None:
         parts["offset"] = Tensor.of(params.offset, action.dtype)
     return Encoded(Form.LINEAR, weight.shape, parts)
+
+
+def _quantize_table(palette: Encoded, action: Action) -> Encoded:
+    """Store the entries of the tables as integers of one scale."""
+    assert isinstance(action, Quantize)
+    lut = palette.parts["lut"].array
+    quantizer = _passes().linear_quantize_weights
+    wide = _wide_enough(lut, action)
+    params = quantizer.blockwise_compress_by_dtype(wide, action.dtype, action.mode.upper(), [0] * lut.ndim)
+    parts = {"lut": Tensor.of(params.data, action.dtype), "scale": Tensor.of(params.scale.astype(lut.dtype))}
+    if params.offset is not None:
+        parts["offset"] = Tensor.of(params.offset, action.dtype)
+    form = Form.SCALED_PALETTE if palette.form is Form.PALETTE else palette.form
+    return Encoded(form, palette.shape, {**palette.parts, **parts}, palette.axis)
 
 
 def _wide_enough(weight: Array, action: Quantize) -> Array:

@@ -33,11 +33,14 @@ class Form(StrEnum):
 PARTS: Mapping[Form, tuple[frozenset[str], frozenset[str]]] = {  # needed, optional
     Form.LINEAR: (frozenset({"data", "scale"}), frozenset({"offset"})),
     Form.PALETTE: (frozenset({"indices", "lut"}), frozenset()),
-    Form.SCALED_PALETTE: (frozenset({"indices", "lut", "scale"}), frozenset()),
+    Form.SCALED_PALETTE: (frozenset({"indices", "lut", "scale"}), frozenset({"offset"})),
     Form.SPARSE: (frozenset({"mask", "nonzero_data"}), frozenset()),
     Form.SPARSE_LINEAR: (frozenset({"mask", "nonzero_data", "scale"}), frozenset({"offset"})),
-    Form.SPARSE_PALETTE: (frozenset({"mask", "nonzero_data", "lut"}), frozenset()),
+    Form.SPARSE_PALETTE: (frozenset({"mask", "nonzero_data", "lut"}), frozenset({"scale", "offset"})),
 }
+
+
+TABLE = ("lut", "scale", "offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +98,14 @@ def decode(encoded: Encoded, *, rounded: bool = True) -> Array:
         case Form.PALETTE:
             return _looked_up(parts["indices"], parts["lut"], encoded.axis)
         case Form.SCALED_PALETTE:
-            return _looked_up(parts["indices"], scaled_tables(parts["lut"], parts["scale"]), encoded.axis)
+            return _looked_up(parts["indices"], tables(encoded), encoded.axis)
         case Form.SPARSE:
             return scatter(parts["mask"], parts["nonzero_data"])
         case Form.SPARSE_LINEAR:
             dense = scatter(parts["mask"], parts["nonzero_data"])
             weight = _dequantized(dense, parts["scale"], parts.get("offset"), rounded)
         case Form.SPARSE_PALETTE:
-            weight = _looked_up(scatter(parts["mask"], parts["nonzero_data"]), parts["lut"], None)
+            weight = _looked_up(scatter(parts["mask"], parts["nonzero_data"]), tables(encoded), None)
     bits = weight.view(f"u{weight.dtype.itemsize}")
     bits *= parts["mask"]  # as integers: ten times as fast as an assignment by mask
     return weight
@@ -131,8 +134,11 @@ def _dequantized(data: Array, scale: Array, offset: Array | None, rounded: bool)
     return values.astype(scale.dtype) if rounded else values
 
 
-def scaled_tables(lut: Array, scale: Array) -> Array:
-    return (lut.astype(np.float32) * spread(scale, lut.shape).astype(np.float32)).astype(lut.dtype)
+def tables(encoded: Encoded) -> Array:
+    """Return the tables as they are looked up in: times a scale per channel, or their integers as numbers."""
+    lut, scale, offset = (encoded.parts[name].array if name in encoded.parts else None for name in TABLE)
+    assert lut is not None
+    return lut if scale is None else _dequantized(lut, scale, offset, True)
 
 
 def _looked_up(indices: Array, lut: Array, axis: int | None) -> Array:

@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ class Task:
 
     def key(self) -> str:
         """Digest of all that decides the result: content, parameters, tool versions."""
-        content = hashlib.sha256(BlobFile(self.file).read(self.offset).data.data).hexdigest()
+        state = self.file.stat()
+        content = _digest(self.file, self.offset, (state.st_ino, state.st_mtime_ns, state.st_size))
         facts = [FORMAT, content, self.dtype, self.shape, _written(self.actions), asdict(self.axes), tool_versions()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -74,6 +75,11 @@ class Task:
         return cls(
             Path(data["file"]), data["offset"], data["dtype"], tuple(data["shape"]), actions, Axes(**data["axes"])
         )
+
+
+@lru_cache(maxsize=4096)  # several policies ask about the same weights; `state` tells a file that was replaced
+def _digest(file: Path, offset: int, state: tuple[int, ...]) -> str:
+    return hashlib.sha256(BlobFile(file).read(offset).data.data).hexdigest()
 
 
 @cache  # reading package metadata 54 times takes longer than hashing the weights

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gate.compress.encoded import Array, Encoded, Form, decode, scaled_tables, spread
+from gate.compress.encoded import Array, Encoded, Form, decode, spread, tables
 from gate.mil.blob import BITS
 from gate.policy import Action, Palettize, Prune, Quantize
 
@@ -61,17 +61,18 @@ class Kept:
     scale: Array | None = None
     tables: Array | None = None  # (blocks …, entries, length of a vector)
     axis: int | None = None  # of vectors
+    table_bits: int | None = None  # of the integers that a quantized table is stored as
+    table_scale: Array | None = None
 
     @classmethod
     def of(cls, encoded: Encoded) -> "Kept":
         """Take them from a compressed weight."""
         parts = encoded.parts
         values = next(parts[name] for name in ("data", "indices", "nonzero_data") if name in parts)
-        if encoded.form is Form.SCALED_PALETTE:
-            tables = scaled_tables(parts["lut"].array, parts["scale"].array)
-            return cls(BITS[values.dtype], None, tables, encoded.axis)
-        scale, lut = (parts[name].array if name in parts else None for name in ("scale", "lut"))
-        return cls(BITS[values.dtype], scale, lut, encoded.axis)
+        scale = parts["scale"].array if "scale" in parts else None
+        if "lut" not in parts:
+            return cls(BITS[values.dtype], scale, None, encoded.axis)
+        return cls(BITS[values.dtype], None, tables(encoded), encoded.axis, BITS[parts["lut"].dtype], scale)
 
 
 def untouched(before: Array, after: Array) -> tuple[Bound, ...]:
@@ -84,14 +85,18 @@ def bounds(before: Array, after: Array, kept: Kept, actions: Sequence[Action]) -
     if before.shape != after.shape:
         return (Bound(f"elements of {after.shape}, expected {before.shape}", after.size, -1),)
     found: list[Bound] = []
+    kinds = [type(action) for action in actions]
     for action in actions:
         match action:
             case Prune():
                 found += _pruned(before, after, action, last=action is actions[-1])
+            case Quantize() if Palettize in kinds:
+                found += _quantized_table(kept, action)
             case Quantize():
-                found += _quantized(before, after, kept, action, pruned=len(actions) > 1)
+                found += _quantized(before, after, kept, action, pruned=Prune in kinds)
             case Palettize():
-                found += _palettized(before, after, kept, action, pruned=len(actions) > 1)
+                moved = _table_step(kept) if Quantize in kinds else 0.0
+                found += _palettized(before, after, kept, action, pruned=Prune in kinds, moved=moved)
     return tuple(found)
 
 
@@ -155,12 +160,15 @@ def _quantized(before: Array, after: Array, kept: Kept, action: Quantize, pruned
         yield Bound("scales", 0, 1, at_least=True)
         return
     levels = 2 ** BITS[action.dtype] - 1
-    allowed = _scale_allowance(kept.scale, levels)
+    relative, least = _last_place(before.dtype)
+    allowed = _scale_allowance(kept.scale, levels) + least
     worst = 0.0
     for old, new, limit in _rows(before, after, spread(allowed, before.shape)):
-        allowance = _ulp(old, before.dtype)
+        allowance = np.abs(old)
+        allowance *= relative
         allowance += limit
-        error = np.abs(np.subtract(old, new, out=old), out=old)
+        error = np.subtract(old, new)
+        np.abs(error, out=error)
         error /= allowance
         if pruned:
             error *= new != 0
@@ -181,7 +189,23 @@ def _scale_allowance(scale: Array, levels: int) -> Floats:
 # Palettes
 
 
-def _palettized(before: Array, after: Array, kept: Kept, action: Palettize, pruned: bool) -> Iterator[Bound]:
+def _quantized_table(kept: Kept, action: Quantize) -> Iterator[Bound]:
+    yield Bound("bits per table entry", kept.table_bits or 0, BITS[action.dtype])
+    yield Bound("scales of the table", 0 if kept.table_scale is None else kept.table_scale.size, 1, at_least=True)
+
+
+def _table_step(kept: Kept) -> float:
+    """Return how far two entries of a quantized table can have moved apart: half a step each, and rounding of the scale."""
+    if kept.table_scale is None or kept.table_bits is None:
+        return 0.0
+    allowed = _scale_allowance(kept.table_scale, 2**kept.table_bits - 1)
+    return 2 * float(allowed.max())
+
+
+def _palettized(
+    before: Array, after: Array, kept: Kept, action: Palettize, pruned: bool, moved: float = 0.0
+) -> Iterator[Bound]:
+    """Yield what a palette promises; its entries have `moved` by so much since the values were assigned to them."""
     if kept.tables is None:
         yield Bound("tables", 0, 1, at_least=True)
         return
@@ -195,7 +219,7 @@ def _palettized(before: Array, after: Array, kept: Kept, action: Palettize, prun
         if pruned:
             survives = new[:, 0] != 0
             old, new = old[survives], new[survives]
-        strangers, excess = _examine(table, old, new, action)
+        strangers, excess = _examine(table, old, new, action, moved)
         foreign, worst = foreign + strangers, excess if math.isnan(excess) else max(worst, excess)
     yield Bound("values that are not in their table", foreign, 0)
     yield Bound("distance beyond the nearest entry, in rounding", worst, 1)
@@ -245,9 +269,9 @@ def _nearest_by_bits(entries: Floats) -> npt.NDArray[np.intp]:
     return places
 
 
-def _examine(table: Floats, old: Array, new: Array, action: Palettize) -> tuple[int, float]:
+def _examine(table: Floats, old: Array, new: Array, action: Palettize, moved: float) -> tuple[int, float]:
     """Count values that are not entries; measure how much farther than the nearest entry they are, in what is allowed."""
-    slack = _table_slack(table, action)
+    slack = _table_slack(table, action) + moved
     foreign, worst = 0, 0.0
     step = max(1, CHUNK // table.size) if table.shape[1] > 1 else CHUNK
     for start in range(0, len(old), step):
@@ -287,12 +311,14 @@ def spot_checks(
     before: Array, after: Array, encoded: Encoded, kept: Kept, actions: Sequence[Action]
 ) -> tuple[Bound, ...]:
     """Measure whether the parameters are what the method gives, as far as a glance tells."""
-    match actions[-1]:
+    palette = next((action for action in actions if isinstance(action, Palettize)), actions[-1])
+    match palette:
         case Quantize() as action if kept.scale is not None:
             deviation = _scale_deviation(before, kept.scale, action)
             return (Bound("scale, against that of its range", deviation, 1),)
         case Palettize(mode="kmeans", cluster_dim=1, per_channel_scale=False) if kept.tables is not None:
-            deviation = _mean_deviation(before, after, encoded.form is Form.SPARSE_PALETTE, kept)
+            moved = _table_step(kept) if palette is not actions[-1] else 0.0
+            deviation = _mean_deviation(before, after, encoded.form is Form.SPARSE_PALETTE, kept, moved)
             return (Bound("table entry, against the mean of its values", deviation, 1),)
     return ()
 
@@ -323,7 +349,7 @@ def _block_range(array: Array, blocks: tuple[int, ...]) -> tuple[Floats, Floats]
     return low, high
 
 
-def _mean_deviation(before: Array, after: Array, sparse: bool, kept: Kept) -> float:
+def _mean_deviation(before: Array, after: Array, sparse: bool, kept: Kept, moved: float) -> float:
     """Return how far table entries are from the mean of the values that they stand for.
 
     coremltools clusters large float16 weights exactly; for others it stops when centres move by less than a tenth of the
@@ -338,26 +364,42 @@ def _mean_deviation(before: Array, after: Array, sparse: bool, kept: Kept) -> fl
             used &= np.abs(entries) > np.abs(entries).min()
         if used.any():
             exact = before.dtype == np.float16 and len(old) >= 10_000
-            slack = 2 * _ulp(entries[used], before.dtype) + (0.0 if exact else 0.1 * deviation)
+            slack = moved + 2 * _ulp(entries[used], before.dtype) + (0.0 if exact else 0.1 * deviation)
             worst = _larger(worst, np.abs(entries[used] - sums[used] / counts[used]) / slack)
     return worst
 
 
 def _by_entry(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]:
     """Return count and sum of the values that each entry stands for, and their standard deviation."""
+    if old.dtype == np.float16 and new.dtype == np.float16 and len(old) >= LEAST_KEYED:
+        return _by_entry_of_bits(entries, old, new)
     counts, sums = np.zeros(entries.size), np.zeros(entries.size)
     total = square = 0.0
-    by_bits = _nearest_by_bits(entries) if new.dtype == np.float16 else None
     for was, now in _chunks(old, new):
         wide = widen(was)
-        if by_bits is not None:
-            places = by_bits.take(_bits(now))
-        else:
-            places = np.minimum(np.searchsorted(entries, now), entries.size - 1)
+        places = np.minimum(np.searchsorted(entries, widen(now)), entries.size - 1)
         counts += np.bincount(places, minlength=entries.size)
         sums += np.bincount(places, wide, minlength=entries.size)
         total, square = total + float(wide.sum()), square + float(np.square(wide).sum())
     return counts, sums, math.sqrt(max(0.0, square / old.size - (total / old.size) ** 2))
+
+
+def _by_entry_of_bits(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]:
+    """Do the same by one count of the float16 patterns: each stands for its nearest entry, but for a few that are corrected."""
+    nearest = _nearest_by_bits(entries)
+    expected = entries.astype(np.float16).view(np.uint16)[nearest]
+    patterns, moved = np.zeros(2**16), np.zeros((2, entries.size))
+    for was, now in _chunks(_bits(old), _bits(new)):
+        patterns += np.bincount(was, minlength=2**16)
+        odd = np.flatnonzero(expected.take(was) != now)
+        for places, sign in ((nearest[was[odd]], -1), (nearest[now[odd]], 1)):
+            moved[0] += sign * np.bincount(places, minlength=entries.size)
+            moved[1] += sign * np.bincount(places, _WIDE[was[odd]], minlength=entries.size)
+    values = np.where(patterns > 0, _WIDE, 0).astype(np.float64)
+    counts, sums = (np.bincount(nearest, weight, entries.size) for weight in (patterns, patterns * values))
+    mean = float(sums.sum()) / old.size
+    spread_ = math.sqrt(max(0.0, float((patterns * np.square(values)).sum()) / old.size - mean**2))
+    return counts + moved[0], sums + moved[1], spread_
 
 
 # Arithmetic
@@ -367,7 +409,7 @@ def widen(array: Array) -> Floats:
     """Return float32; of float16 by look-up, which is faster than numpy's conversion."""
     if array.dtype == np.float16:
         return _WIDE.take(array.view(np.uint16))
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def _starts(array: Array) -> range:
@@ -417,9 +459,15 @@ def _differing(before: Array, after: Array) -> int:
 
 def _ulp(values: Floats, dtype: np.dtype[Any]) -> Floats:
     """Return at least one unit in the last place that values of this size have in `dtype`."""
+    relative, least = _last_place(dtype)
+    size: Floats = np.abs(values) * relative
+    return np.maximum(size, least)
+
+
+def _last_place(dtype: np.dtype[Any]) -> tuple[np.float32, np.float32]:
+    """Return one unit in the last place, relative to a value and at least."""
     relative, least = (2 * HALF_ULP, HALF_TINY) if dtype == np.float16 else (SINGLE_ULP, SINGLE_TINY)
-    size: Floats = np.abs(values) * np.float32(relative)
-    return np.maximum(size, np.float32(least))
+    return np.float32(relative), np.float32(least)
 
 
 def _larger(worst: float, values: Array) -> float:

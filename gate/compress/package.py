@@ -239,12 +239,14 @@ def _modern(encoded: Encoded, name: str, dtype: int) -> Iterator[tuple[str, dict
         }[encoded.form]
         yield op_type, parts, whole
         return
-    if encoded.form is Form.SCALED_PALETTE:
-        lut, scale = parts.pop("lut"), parts.pop("scale")
-        scaled = f"{name}_lut"
+    if encoded.form in (Form.SCALED_PALETTE, Form.SPARSE_PALETTE) and "scale" in parts:
+        lut = parts.pop("lut")
         assert isinstance(lut, Tensor)
-        yield "constexpr_blockwise_shift_scale", {"data": lut, "scale": scale}, [(scaled, dtype, lut.shape)]
-        yield "constexpr_lut_to_dense", parts | {"lut": scaled}, whole
+        numbers = {"data": lut} | {key: parts.pop(key) for key in ("scale", "offset") if key in parts}
+        parts["lut"] = f"{name}_lut"
+        yield "constexpr_blockwise_shift_scale", numbers, [(f"{name}_lut", dtype, lut.shape)]
+    if encoded.form is Form.SCALED_PALETTE:
+        yield "constexpr_lut_to_dense", parts, whole
         return
     mask, nonzero = encoded.parts["mask"], encoded.parts["nonzero_data"]
     outputs = [

@@ -50,16 +50,26 @@ class CoreMLEngine:
         return replace(self, compute_units=compute_units)
 
     def load(self, package: Path, precision: str = "declared") -> Session:
-        """Load (and compile) a package. Apple's runtime rounds as it does: other roundings are asked of our evaluator."""
-        if precision != "declared":
-            from gate.engine.mil import MilEngine
+        """Load (and compile) a package.
 
-            return MilEngine().load(package, precision)
+        Apple's runtime rounds as a program declares, so that only float32 programs run in float32 there; other roundings are
+        asked of our evaluator, where torch is installed.
+        """
+        if precision != "declared" and not (precision == "float32" and _is_float32(package)):
+            return _on_our_evaluator(package, precision)
+        model = self._model(package)
+        return CoreMLSession(model, class_labels(package), image_modes(package), has_states(package))
+
+    def compiled_bytes(self, package: Path) -> int:
+        """Size of the .mlmodelc that Core ML compiles a package to, which is what an app bundles."""
+        with tempfile.TemporaryDirectory() as name:
+            compiled = apple.compile_package(package, Path(name))
+            return sum(file.stat().st_size for file in compiled.rglob("*") if file.is_file())
+
+    def _model(self, package: Path) -> Any:
         import coremltools as ct
 
-        units = getattr(ct.ComputeUnit, self.compute_units)
-        model = ct.models.MLModel(str(package), compute_units=units)
-        return CoreMLSession(model, class_labels(package), image_modes(package), has_states(package))
+        return ct.models.MLModel(str(package), compute_units=getattr(ct.ComputeUnit, self.compute_units))
 
     def time(self, packages: Mapping[str, Path], inputs: Mapping[str, Array]) -> Timings:
         """Time packages against one another, the candidate first; raise NoAnswer when the runtime hangs or crashes."""
@@ -98,6 +108,23 @@ def _how_it_ended(code: int) -> str:
 def _last_words(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip()[:500] if lines else "it said nothing"
+
+
+def _on_our_evaluator(package: Path, precision: str) -> Session:
+    try:
+        from gate.engine.mil import MilEngine
+
+        return MilEngine().load(package, precision)
+    except ModuleNotFoundError as missing:
+        raise NoAnswer(
+            f"precision {precision!r}: Core ML runs a program as declared; without {missing.name} only that"
+        ) from None
+
+
+def _is_float32(package: Path) -> bool:
+    """Has the program no float16 result at all?"""
+    ops = (op for function in load_program(package).functions.values() for op in function.body.walk())
+    return all(getattr(value.type, "dtype", None) != "float16" for op in ops for value in op.outputs)
 
 
 def class_labels(package: Path) -> list[Any]:

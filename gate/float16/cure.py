@@ -15,7 +15,8 @@ from time import perf_counter
 from typing import Any
 
 from gate.float16.blame import Blame
-from gate.float16.investigate import Models, origin
+from gate.float16.investigate import origin
+from gate.float16.models import Models
 from gate.float16.trials import NONFINITE, Place, Trials
 from gate.mil.program import TensorType, load_program
 from gate.quantity import percent

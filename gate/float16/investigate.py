@@ -8,7 +8,6 @@ is looked for there when the float32 program does not explain the damage.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from gate.difference import Ranges, compare
 from gate.float16 import Tier
 from gate.float16.blame import EXPLAINS, Blame, Culprit, find_culprits
 from gate.float16.causes import Cause, Diagnosis, diagnose, number, peak
+from gate.float16.models import Models
 from gate.float16.tiers import MEASURED
 from gate.float16.trials import Place, Trials, worst
 from gate.mil.evaluator import Evaluator, load
@@ -28,16 +28,6 @@ CAST_SUFFIXES = ("_cast_fp16", "_cast_uint16", "_cast_int16", "_to_fp16", "_to_i
 
 Sample = Mapping[str, Any]
 Outputs = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Models:
-    """One model in both precisions, and what is known about where its ops come from."""
-
-    float16: Path
-    float32: Path | None = None  # None: a finished float16 package, compared with itself run in float32
-    layers: Mapping[str, str] = field(default_factory=dict)
-    lines: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

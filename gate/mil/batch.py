@@ -75,7 +75,7 @@ class Stack:
         self.mapped: set[int] = set()
         self.count = 0
         self.peak_bytes = 1
-        self._live_bytes = 0
+        self.live_bytes = 0
 
     def run(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """Return the results of each sample."""
@@ -116,15 +116,15 @@ class Stack:
         for slot, result in zip(step.outputs, results, strict=True):
             self.store(slot, result, mapped and step.op.type not in SHAPE_ONLY)
         for slot in step.frees:
-            self._live_bytes -= _bytes(self.values[slot])
+            self.live_bytes -= _bytes(self.values[slot])
             self.values[slot] = None
 
     def store(self, slot: int, value: Any, mapped: bool) -> None:
         self.values[slot] = value
         if mapped:
             self.mapped.add(slot)
-        self._live_bytes += _bytes(value)
-        self.peak_bytes = max(self.peak_bytes, self._live_bytes)
+        self.live_bytes += _bytes(value)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
     def compute(self, step: Step, mapped: bool) -> tuple[Any, ...]:
         if not mapped or step.op.type in SHAPE_ONLY:

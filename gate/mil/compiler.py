@@ -142,8 +142,8 @@ class _Compiler:
 
     def constant(self, constant: Constant, form: str, rounding: Rounding) -> Any:
         kind = constant.type
-        if form in ("Tensor", "Any") and isinstance(kind, TensorType) and kind.dtype != "string":
-            return self.constants.tensor(constant, kind.dtype, rounding)
+        if form in ("Tensor", "Filters", "Any") and isinstance(kind, TensorType) and kind.dtype != "string":
+            return self.constants.tensor(constant, kind.dtype, rounding, channels_last=form == "Filters")
         return PLAIN[form](constant.array)
 
     def kernel(self, op: Op) -> Kernel:
@@ -172,7 +172,7 @@ class _Compiler:
                 constants[name] = self.constant(argument, form, rounding)
                 if form == "float" and rounding.as_half and (op.type, name) not in MIXED:
                     constants[name] = numerics.half_constant(torch.tensor(constants[name])).item()
-            elif form == "Tensor":
+            elif form in ("Tensor", "Filters"):
                 reads.append((name, self.slot(argument), convert and _floats(convert)))
             else:
                 reads.append((name, self.slot(argument), COMPUTED.get(form)))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gate.mil import numerics
@@ -28,6 +29,14 @@ _arrays: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 _tensors: WeakValueDictionary[bytes, Tensor] = WeakValueDictionary()
 
 
+class Form(NamedTuple):
+    """How a constant is laid out for a program: the same one may be needed in several."""
+
+    halved: bool
+    as_half: bool  # rounded as coremltools stores it, rather than as an op's result
+    channels_last: bool
+
+
 class Constants:
     """The constants of one program, decoded when first asked for."""
 
@@ -35,7 +44,7 @@ class Constants:
         self.decoded: dict[Value, Constant] = {}
         self._digests: dict[Constant, bytes] = {}
         self._exact: set[Constant] = set()  # decoded to values that need no rounding
-        self._tensors: dict[tuple[Constant, bool, bool], Tensor] = {}
+        self._tensors: dict[tuple[Constant, Form], Tensor] = {}
 
     def resolve(self, argument: Argument) -> Argument:
         """Return the constant that a value has been decoded to, else the argument itself."""
@@ -83,35 +92,34 @@ class Constants:
             self._digests[constant] = digest.digest()
         return self._digests[constant]
 
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
-        """Return a constant as a settled tensor."""
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, *, channels_last: bool = False) -> Tensor:
+        """Return a constant as a settled tensor; an image's filters can be laid out channels last."""
         halved = rounding.halves(dtype) and not self._is_exact(constant)
-        key = (constant, halved and rounding.as_half, halved)
-        if key not in self._tensors:
-            self._tensors[key] = self._shared(constant, dtype, rounding, halved)
-        return self._tensors[key]
+        form = Form(halved, halved and rounding.as_half, channels_last and constant.array.ndim == 4)
+        if (constant, form) not in self._tensors:
+            self._tensors[constant, form] = self._shared(constant, form, dtype, rounding)
+        return self._tensors[constant, form]
 
-    def _shared(self, constant: Constant, dtype: str, rounding: Rounding, halved: bool) -> Tensor:
-        array = constant.array
-        if array.nbytes < SHARED_BYTES:
-            return self._settled(constant, dtype, rounding)
-        digest = self.digest(constant) + str(halved).encode()
+    def _shared(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
+        if constant.array.nbytes < SHARED_BYTES:
+            return self._settled(constant, form, dtype, rounding)
+        digest = self.digest(constant) + bytes(form)
         tensor = _tensors.get(digest)
         if tensor is None:
-            tensor = _tensors[digest] = self._settled(constant, dtype, rounding)
+            tensor = _tensors[digest] = self._settled(constant, form, dtype, rounding)
         return tensor
 
     def _is_exact(self, constant: Constant) -> bool:
         """Say whether the values are float16 already, since they were stored so."""
         return constant.array.dtype == np.float16 or constant in self._exact
 
-    def _settled(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
+    def _settled(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
         tensor = numerics.tensor(constant.array)
-        if self._is_exact(constant):
-            return tensor
-        if rounding.as_half and rounding.halves(dtype):
-            return numerics.half_constant(tensor)
-        return numerics.settle(dtype, rounding)(tensor)
+        if form.as_half:
+            tensor = numerics.half_constant(tensor)
+        elif not self._is_exact(constant):
+            tensor = numerics.settle(dtype, rounding)(tensor)
+        return tensor.contiguous(memory_format=torch.channels_last) if form.channels_last else tensor
 
 
 class Exchanged(Constants):
@@ -131,11 +139,11 @@ class Exchanged(Constants):
         """Identify a constant's stored content."""
         return self._base.digest(constant)
 
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding) -> Tensor:
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, *, channels_last: bool = False) -> Tensor:
         """Return a constant as a settled tensor, from its new values where it has any."""
         if constant.name in self._values:
             return numerics.settle(dtype, rounding)(numerics.tensor(self._values[constant.name]))
-        return self._base.tensor(constant, dtype, rounding)
+        return self._base.tensor(constant, dtype, rounding, channels_last=channels_last)
 
 
 def _decode(op: Op, kernel: Kernel, inputs: dict[str, Constant]) -> tuple[Array, ...]:

@@ -2,7 +2,8 @@
 """What may go in and what comes out, by name? The contract of `MLModel.predict`.
 
 Reads the model description once. `Features.read` turns a caller's dict into tensors or says which feature is
-missing, unknown, misshaped or mistyped; `Features.write` turns results into what Core ML would return.
+missing, unknown, misshaped or mistyped; `Features.write` turns results into what Core ML would return. Loads torch when it is asked
+for tensors only: a Mac without torch reads descriptions, too.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from gate.mil import numerics
 from gate.mil.blob import Array
 from gate.mil.errors import BadInput, BadPackage, Unsupported
 from gate.mil.program import Function, Program, StateType, TensorType
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INT32 = np.iinfo(np.int32)
 Shape = tuple[int, ...]
@@ -116,6 +117,8 @@ class Features:
         declared = self.declared[feature.name]
         if declared.shape == () and array.size == 1:
             array = array.reshape(())
+        from gate.mil import numerics
+
         return numerics.tensor(array)
 
     def write(self, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +222,7 @@ def _default(feature: Feature) -> Array:
 
 def _from_array(feature: Feature, value: Any) -> Array:
     try:
-        array: Any = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        array: Any = value.detach().numpy() if _is_tensor(value) else np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise BadInput(f"input {feature.name!r}: can't be read as an array ({error})") from None
     if array.dtype.kind not in "fiub":
@@ -265,9 +268,16 @@ def _planar(pixels: Array, feature: Feature) -> Array:
 def _write(feature: Feature, value: Any) -> Any:
     if feature.kind is Kind.IMAGE:
         return _to_image(feature, value)
-    if not isinstance(value, Tensor) or not feature.dtype:
+    if not _is_tensor(value) or not feature.dtype:
         return value
+    from gate.mil import numerics
+
     return numerics.array(value.reshape(1) if value.dim() == 0 else value, feature.dtype)  # Core ML has no rank 0
+
+
+def _is_tensor(value: Any) -> bool:
+    """Is it torch's, without loading torch to ask?"""
+    return hasattr(value, "detach")
 
 
 def _to_image(feature: Feature, value: Tensor) -> Any:
@@ -279,7 +289,7 @@ def _to_image(feature: Feature, value: Tensor) -> Any:
     pixels = value[0].permute(1, 2, 0)
     if feature.color == "GRAYSCALE_FLOAT16":
         return Image.fromarray(pixels[:, :, 0].numpy().astype(np.float32))
-    whole = torch.clamp(torch.round(pixels), 0, 255).to(torch.uint8).numpy()
+    whole = pixels.round().clamp(0, 255).byte().numpy()
     if feature.color == "GRAYSCALE":
         return Image.fromarray(whole[:, :, 0])
     return Image.fromarray(np.ascontiguousarray(whole[:, :, ::-1] if feature.color == "BGR" else whole))

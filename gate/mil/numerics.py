@@ -136,4 +136,4 @@ def array(x: Tensor, dtype: str) -> Array:
     """Return a tensor as the numpy array of the declared dtype."""
     numpy_dtype: Any = {"bfloat16": "float32"}.get(dtype, dtype)
     with np.errstate(over="ignore"):
-        return x.detach().numpy().astype(numpy_dtype)
+        return x.detach().numpy().astype(numpy_dtype, order="C")

@@ -34,6 +34,11 @@ class Variants:
             self._answers = [evaluator.run(sample) for sample in self._samples]
 
     @property
+    def held_bytes(self) -> int:
+        """How much memory the kept values take; nothing where samples run whole."""
+        return self._base.live_bytes if self._base is not None else 0
+
+    @property
     def answers(self) -> list[dict[str, Any]]:
         """What the program itself answers."""
         return [self._evaluator.features.write(results) for results in self._answers]

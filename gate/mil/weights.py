@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gate.mil import ops as ops  # registers the decoders
 from gate.mil.blob import BITS, Array
-from gate.mil.constants import Constants
-from gate.mil.ops.registry import find
 from gate.mil.program import Argument, Constant, Function, Op, Program, TensorType, Value
+
+if TYPE_CHECKING:
+    from gate.mil.constants import Constants
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ class Weight:
 
 def weights(program: Program) -> tuple[Weight, ...]:
     """List the weights of all functions, in the order in which they are first read."""
+    from gate.mil.constants import Constants  # decoders are kernels, and load torch
+
     constants = Constants()
     return tuple(w for _, f in sorted(program.functions.items()) for w in _weights(f, constants))
 
@@ -178,9 +181,12 @@ def _weights(function: Function, constants: Constants) -> Iterator[Weight]:
 
 def _computes(op: Op, parameter: str, opset: str) -> bool:
     """Say whether an op computes with this input; strides and axes only steer it."""
+    from gate.mil import ops as ops  # registers the decoders
+    from gate.mil.ops.registry import find
+
     kernel = find(op.type, opset)
     form = kernel.parameters.get(parameter) if kernel else None
-    return not op.type.startswith("constexpr_") and form in (None, "Tensor", "Tensors")
+    return not op.type.startswith("constexpr_") and form in (None, "Tensor", "Filters", "Tensors")
 
 
 def _chain(source: Argument, made: Mapping[Argument, Op]) -> list[Op]:

@@ -16,6 +16,7 @@ from gate.render.figures import plain, write
 from gate.render.table import options
 from gate.report import Candidate, CheckName, Model, Series, Unit
 
+TOGETHER = " · "  # in the names of series that are drawn together, by compared.py
 MOST_BARS = 40
 MOST_POINTS = 800
 MOST_DOTS = 60
@@ -61,7 +62,7 @@ def explored_charts(model: Model) -> tuple[Chart, ...]:
 
 
 def _curves(candidate: Candidate) -> tuple[Chart, ...]:
-    recorded = (series for result in candidate.results for series in result.series)
+    recorded = (series for result in candidate.results for series in result.series if TOGETHER not in series.name)
     return tuple(chart for chart in map(_series, recorded) if chart)
 
 
@@ -138,10 +139,10 @@ def _curve(series: Series, points: Sequence[tuple[float | str, float]]) -> Chart
     numeric = all(not isinstance(x, str) for x, _ in points)
     xs = [float(x) for x, _ in points] if numeric else [float(i) for i in range(len(points))]
     ys = [y for _, y in points]
-    scale = _Scale.of(ys)
-    across = _Scale(min(xs), max(xs), False)
-    path = _path([(100 * across(x), 100 - 100 * scale(y)) for x, y in _thinned(list(zip(xs, ys, strict=True)))])
-    dots = _dots([(100 * across(x), 100 - 100 * scale(y)) for x, y in zip(xs, ys, strict=True)])
+    scale = Scale.of(ys)
+    across = Scale(min(xs), max(xs), False)
+    line = path([(100 * across(x), 100 - 100 * scale(y)) for x, y in _thinned(list(zip(xs, ys, strict=True)))])
+    places = dots([(100 * across(x), 100 - 100 * scale(y)) for x, y in zip(xs, ys, strict=True)])
     peak = max(range(len(ys)), key=ys.__getitem__)
     sentence = (
         f"{title}: {len(ys)} points from {write(min(ys), series.unit)} to {write(max(ys), series.unit)}, "
@@ -149,7 +150,7 @@ def _curve(series: Series, points: Sequence[tuple[float | str, float]]) -> Chart
     )
     drawing = Markup(
         '<svg role="img" aria-label="{}" viewBox="0 0 100 100" preserveAspectRatio="none">{}{}{}</svg>'
-    ).format(clip(sentence, 1_000), _grid(), path, dots)
+    ).format(clip(sentence, 1_000), grid(), line, places)
     return Chart(
         title=f"{title} (logarithmic)" if scale.logarithmic else title,
         sentence=sentence,
@@ -167,7 +168,7 @@ def _x(series: Series, x: float | str) -> str:
     return write(x, series.x_unit) if series.x_unit else f"{x:g}"
 
 
-class _Scale(NamedTuple):
+class Scale(NamedTuple):
     """From a value to its place between 0 and 1."""
 
     low: float
@@ -175,7 +176,7 @@ class _Scale(NamedTuple):
     logarithmic: bool
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "_Scale":
+    def of(cls, values: Sequence[float]) -> "Scale":
         low, high = min(values), max(values)
         if low > 0 and high / low >= LOGARITHMIC_FROM:
             return cls(low, high, True)
@@ -208,15 +209,17 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-def _grid() -> Markup:
+def grid() -> Markup:
+    """Draw three level lines."""
     return Markup("").join(Markup('<path class="grid" d="M0 {0}H100"/>').format(y) for y in (0, 50, 100))
 
 
-def _path(points: Sequence[tuple[float, float]]) -> Markup:
+def path(points: Sequence[tuple[float, float]]) -> Markup:
+    """Draw a line through points of a box of 100 × 100."""
     return Markup('<path class="curve" d="M{}"/>').format("L".join(f"{x:.2f} {y:.2f}" for x, y in points))
 
 
-def _dots(points: Sequence[tuple[float, float]]) -> Markup:
+def dots(points: Sequence[tuple[float, float]]) -> Markup:
     """Dots as strokes without length: they stay round when the box is stretched."""
     if len(points) > MOST_DOTS:
         return Markup("")

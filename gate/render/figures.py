@@ -125,7 +125,8 @@ def level(result: Result) -> Measurement | None:
 
 def is_drop(m: Measurement) -> bool:
     """Does it count what was lost, and not what is left?"""
-    return m.name.endswith("_drop") or m.name == "drop"
+    name = m.name.split(":")[0]  # what follows is a slice, class or output
+    return name.endswith("_drop") or name == "drop"
 
 
 def title(m: Measurement) -> str:

@@ -84,11 +84,22 @@ def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> s
     if figure is None or shown is None:
         return words.SAID.get(words.effective(result), NONE)
     interval = f" ({shown.interval})" if shown.interval and _needs_interval(result, figure) else ""
+    if is_drop(figure) and shown.interval:  # better, worse or equal is a claim, and carries its interval
+        interval = f" ({_sure(figure)})"
     basis = f" ({words.BASES[result.basis]})" if result.basis in words.BASES else ""
     metric = level(result)
     if is_drop(figure) and metric is not None:
         return f"{figures(metric).value}, {_worse(figure)}{interval}{basis}"
     return f"{_label(result, figure)}{shown.value}{interval}{basis}"
+
+
+def _sure(drop: Measurement) -> str:
+    """Write between what the true drop lies: 95 % sure: −0.4 to 1.2 points."""
+    first, last = (write(end, drop.unit, 2) for end in (drop.low or 0.0, drop.high or 0.0))
+    unit = last.partition(" ")[2]
+    first = first.removesuffix("s").removesuffix(f" {unit.removesuffix('s')}") if unit.startswith("point") else first
+    sure = f"{write(drop.confidence, Unit.FRACTION)} sure: " if drop.confidence else ""
+    return f"{sure}{first} to {last}"
 
 
 def _worse(drop: Measurement) -> str:

@@ -19,6 +19,7 @@ from gate.errors import UsageError
 from gate.files import shipped, write_text
 from gate.render import page as pages
 from gate.render.chart import charts, explored_charts
+from gate.render.compared import grouped
 from gate.render.escape import Markup, clip, code, markdown, utf16_units, visible
 from gate.report import Model, Report
 
@@ -92,7 +93,7 @@ def _card(model: Model) -> dict[str, Any]:
         "explored": pages.explored(model) if len(model.candidates) > 1 else None,
         "dossier": pages.Dossier(model, FILE_ROOM),
         "numbers": [(c.policy, found) for c in model.candidates if (found := tuple(pages.numbers(c.results)))],
-        "charts": charts(model),
+        "charts": (*charts(model), *grouped(model.shipped)),
         "explored_charts": explored_charts(model),
     }
 

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known to go wrong with a program like this one, by looking at it alone?
 
-Rules are pure functions in explicit tables: `placement` (what keeps ops off a compute unit) and `runtime` (what gives wrong answers).
+Rules are pure functions in explicit tables: `placement` (what keeps ops off a compute unit), `runtime` (what gives wrong answers) and
+`converter` (what coremltools converts wrongly).
 docs/checks.md lists them; a test holds table and page together.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from gate.mil.program import Op, Program
+from gate.mil.program import Op, Program, load_program
 from gate.report import Finding
-from gate.rules import placement, runtime
+from gate.rules import converter, placement, runtime
 from gate.rules.base import Rule, Scene, Unit, finding, make_scene
 from gate.shapes import Sizes
 
-RULES: tuple[Rule, ...] = (*placement.RULES, *runtime.RULES)
-__all__ = ["RULES", "Rule", "Scene", "Unit", "eligible", "examine"]
+RULES: tuple[Rule, ...] = (*placement.RULES, *runtime.RULES, *converter.RULES)
+__all__ = ["RULES", "Rule", "Scene", "Unit", "eligible", "examine", "random_ops"]
 
 
 def examine(program: Program, sizes: Sizes) -> tuple[Finding, ...]:
@@ -22,6 +24,12 @@ def examine(program: Program, sizes: Sizes) -> tuple[Finding, ...]:
     scene = make_scene(program, sizes)
     found = ((rule, tuple(rule.find(scene))) for rule in RULES)
     return tuple(finding(rule, hits) for rule, hits in found if hits)
+
+
+def random_ops(package: Path) -> tuple[str, ...]:
+    """Name the ops that draw random numbers: two runs of such a program differ whatever the converter did."""
+    ops = load_program(package).function().body.walk()
+    return tuple(f"{op.type} {op.name}" for op in ops if op.type.startswith("random_"))
 
 
 def eligible(program: Program, sizes: Sizes) -> Mapping[Op, tuple[Unit, ...]]:

@@ -38,6 +38,19 @@ class Scene:
         """Does the program compute in float16 at all?"""
         return any(dtype(value) == "float16" for op in self.ops for value in op.outputs)
 
+    @cached_property
+    def _read(self) -> Mapping[Value, tuple[Op, ...]]:
+        read: dict[Value, tuple[Op, ...]] = {}
+        for op in self.ops:
+            for value in {a for given in op.inputs.values() for a in given if isinstance(a, Value)}:
+                read[value] = (*read.get(value, ()), op)
+        return read
+
+    def readers(self, op: Op, *types: str) -> tuple[Op, ...]:
+        """Return the ops that read a result of this one; only those of the types, where some are given."""
+        found = (reader for value in op.outputs for reader in self._read.get(value, ()))
+        return tuple(reader for reader in found if not types or reader.type in types)
+
     def maker(self, op: Op, parameter: str) -> Op | None:
         """Return the op that made an argument."""
         given = op.inputs.get(parameter, ())

@@ -13,6 +13,8 @@ from gate.rules.base import Hit, Rule, Scene, Unit, dtype, numbers
 LARGEST_SIZE = 16_384
 LARGEST_RANK = 5
 LARGEST_POOL = 13
+LARGEST_STRIDE = 2  # of a pooling window
+LARGEST_FACTOR = 2  # of an upsampling
 FRAMING_KERNEL = 32
 ROW_BYTES = 64  # to which the Neural Engine pads the last axis
 MUCH_PADDING = 1_000_000
@@ -21,6 +23,7 @@ SELECTION = frozenset(
     {"topk", "argsort", "non_zero", "non_maximum_suppression", "gather_along_axis"}
     | {"scatter", "scatter_along_axis", "scatter_nd"}
 )
+PRODUCTS = frozenset({"conv", "einsum", "linear", "matmul"})
 LOOKUPS = frozenset({"gather", "gather_nd"})
 NEURAL_ENGINE = (Unit.NEURAL_ENGINE,)
 HOLLANCE = "https://github.com/hollance/neural-engine/blob/master/docs/unsupported-layers.md"
@@ -48,7 +51,9 @@ def _rank(op: Op, scene: Scene) -> str | None:
 
 
 def _dimension(op: Op, scene: Scene) -> str | None:
-    size = max((n for v in op.outputs for n in scene.sizes.shape(v)), default=0)
+    """Sizes of results, and what products are summed over; a long table that is looked up is none."""
+    read = (a for given in op.inputs.values() for a in given) if op.type in PRODUCTS else ()
+    size = max((n for a in (*op.outputs, *read) for n in scene.sizes.shape(a)), default=0)
     return f"size {size}" if size > LARGEST_SIZE else None
 
 
@@ -69,8 +74,17 @@ def _framing(op: Op, scene: Scene) -> str | None:
 
 
 def _pool(op: Op, _: Scene) -> str | None:
-    kernel = numbers(op, "kernel_sizes")
-    return f"kernel {kernel}" if op.type.endswith("_pool") and any(n > LARGEST_POOL for n in kernel) else None
+    kernel, strides = numbers(op, "kernel_sizes"), numbers(op, "strides")
+    large = any(n > LARGEST_POOL for n in kernel) or any(n > LARGEST_STRIDE for n in strides)
+    return f"kernel {kernel}, strides {strides}" if op.type.endswith("_pool") and large else None
+
+
+def _upsample(op: Op, scene: Scene) -> str | None:
+    if not op.type.startswith(("upsample_", "resize_")):
+        return None
+    before, after = (scene.sizes.shape(v)[-2:] for v in (op.inputs["x"][0], op.outputs[0]))
+    factors = [new / old for old, new in zip(before, after, strict=True) if old]
+    return f"{list(before)} to {list(after)}" if any(f > LARGEST_FACTOR for f in factors) else None
 
 
 def _float32(op: Op, scene: Scene) -> str | None:
@@ -88,6 +102,23 @@ def _ranges(scene: Scene) -> Iterator[Hit]:
     for feature in scene.features.inputs:
         if any(low != high for low, high in feature.ranges):
             yield Hit(None, f"input {feature.name} {feature.expected}")
+
+
+def _enumerated(scene: Scene) -> Iterator[Hit]:
+    for feature in scene.features.inputs:
+        varied = [axis for axis, sizes in enumerate(zip(*feature.enumerated, strict=True)) if len({*sizes}) > 1]
+        if len(varied) > 1:
+            yield Hit(None, f"input {feature.name} differs along axes {varied}")
+
+
+def _enumerated_once(scene: Scene) -> Iterator[Hit]:
+    for feature in scene.features.inputs:
+        if len(feature.enumerated) > 1:
+            yield Hit(None, f"input {feature.name} has {len(feature.enumerated)} shapes")
+
+
+def _states(scene: Scene) -> Iterator[Hit]:
+    yield from (Hit(op, "reads a state") for op in scene.ops if op.type == "read_state")
 
 
 def _enumerated_norm(scene: Scene) -> Iterator[Hit]:
@@ -127,7 +158,7 @@ RULES = (
         _each(_dimension), NEURAL_ENGINE,
     ),
     Rule(
-        "placement.recurrent", Severity.WARNING, "Recurrent layers and loops run on the CPU only.",
+        "placement.recurrent", Severity.WARNING, "Recurrent layers (lstm, gru, rnn) and loops run on the CPU only.",
         "unroll, replace by attention or convolution, or split the model there",
         "https://github.com/apple/coremltools/issues/1780", _of_type(RECURRENT), (Unit.GPU, Unit.NEURAL_ENGINE),
     ),
@@ -152,8 +183,13 @@ RULES = (
         "https://github.com/FluidInference/FluidAudio/pull/648", _each(_framing), NEURAL_ENGINE,
     ),
     Rule(
-        "placement.pool", Severity.INFO, "Pooling windows above 13 were rejected by older Neural Engines (2020).",
+        "placement.pool", Severity.WARNING,
+        "Pooling windows above 13 or strides above 2 were rejected by older Neural Engines (2020).",
         "write global pooling as reduce_mean, or chain two windows", HOLLANCE, _each(_pool), NEURAL_ENGINE,
+    ),
+    Rule(
+        "placement.upsample", Severity.WARNING, "Upsampling by more than 2 was rejected by older Neural Engines (2020).",
+        "chain two upsamplings by 2", "https://github.com/hollance/neural-engine/issues/2", _each(_upsample), NEURAL_ENGINE,
     ),
     Rule(
         "placement.float32", Severity.WARNING, "A float32 op among float16 ones breaks the Neural Engine's stretch.",
@@ -178,9 +214,23 @@ RULES = (
         _enumerated_norm, NEURAL_ENGINE,
     ),
     Rule(
+        "placement.enumerated-axes", Severity.WARNING,
+        "Enumerated shapes that differ along several axes were seen to run slower or on the CPU, and to end in stride errors.",
+        "one package or function for each shape", "https://github.com/apple/coremltools/issues/2730", _enumerated,
+    ),
+    Rule(
+        "placement.enumerated", Severity.INFO, "Of enumerated shapes, memory for the largest is allocated.",
+        "leave out the shapes that the app does not send", "https://github.com/apple/coremltools/issues/1249", _enumerated_once,
+    ),
+    Rule(
+        "placement.state", Severity.INFO, "Models with states were seen to leave the Neural Engine on iOS 18 in some configurations.",
+        "measure on a device", "https://github.com/apple/coremltools/issues/2716", _states,
+    ),
+    Rule(
         "placement.last-axis", Severity.WARNING,
-        "The Neural Engine pads the last axis to 64 bytes: a size of 1 there takes 32 times the memory.",
-        "use the layout (b, c, 1, s)", "https://machinelearning.apple.com/research/neural-engine-transformers",
+        "The Neural Engine pads the last axis to 64 bytes: a size of 1 there takes 32 times the memory, in convolutions and linear "
+        "layers alike.",
+        "use the layout (b, c, 1, s), with linear layers as 1×1 convolutions", "https://machinelearning.apple.com/research/neural-engine-transformers",
         _each(_last_axis),
     ),
 )  # fmt: skip

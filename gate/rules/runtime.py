@@ -7,13 +7,18 @@ A rule is an error only where the program alone proves the harm; where it takes 
 
 from collections.abc import Iterator
 
-from gate.mil.program import Constant, Op
+from gate.mil.program import Argument, Constant, Op, Value
 from gate.report import Severity
 from gate.rules.base import Hit, Rule, Scene, dtype, numbers
 
 SATURATED = 2**31 - 1
 NARROW_INTEGERS = ("int16", "uint16")
 ARITHMETIC = ("add", "sub", "mul", "floor_div", "mod", "real_div")
+SIZED_BY = {"reshape": "shape", "tile": "reps", "fill": "shape"}  # ops whose result is as large as a parameter says
+MOST_STEPS = 8  # that integers are followed back through float16
+LARGEST_FILE = 2**31
+LARGE_WEIGHTS = 850_000_000
+STRIDE_ELEMENTS = 32  # 64 bytes of float16
 CLIFFS = ("softplus", "softplus_parametric", "reduce_log_sum_exp")
 
 
@@ -55,6 +60,108 @@ def _saturated(scene: Scene) -> Iterator[Hit]:
                 yield Hit(op, f"{name} is {given.array.reshape(-1)[0]}")
 
 
+def _rounded_integers(scene: Scene) -> Iterator[Hit]:
+    """Integers that become float16 and integers again: exact up to 2,048 only."""
+    for op in scene.ops:
+        if (
+            op.type == "cast"
+            and dtype(op.outputs[0]).lstrip("u").startswith("int")
+            and dtype(op.inputs["x"][0]) == "float16"
+        ):
+            origin = _whole_origin(scene, op)
+            if origin is not None:
+                yield Hit(op, f"from {origin.type} {origin.name}")
+            elif _selects(scene, op):
+                yield Hit(op, "positions that arrive as float16")
+
+
+def _whole_origin(scene: Scene, op: Op) -> Op | None:
+    """Follow float16 values back to a cast from integers."""
+    at = [maker for maker in (scene.maker(op, "x"),) if maker is not None]
+    for _ in range(MOST_STEPS):
+        for maker in at:
+            if maker.type == "cast" and dtype(maker.inputs["x"][0]).lstrip("u").startswith("int"):
+                return maker
+        at = list({m: None for one in at for name in one.inputs if (m := scene.maker(one, name)) is not None})
+    return None
+
+
+def _selects(scene: Scene, op: Op, steps: int = MOST_STEPS) -> bool:
+    """Does a gather read what the op computes, perhaps after other integer ops?"""
+    for reader in scene.readers(op) if steps else ():
+        if reader.type.startswith("gather") and set(reader.inputs["indices"]) & set(op.outputs):
+            return True
+        if dtype(reader.outputs[0]).lstrip("u").startswith("int") and _selects(scene, reader, steps - 1):
+            return True
+    return False
+
+
+def _data_dependent(scene: Scene) -> Iterator[Hit]:
+    for op in scene.ops:
+        if op.type == "non_zero":
+            yield Hit(op, "as many rows as there are hits")
+        elif op.type in SIZED_BY and any(_from_data(scene, a) for a in op.inputs.get(SIZED_BY[op.type], ())):
+            yield Hit(op, f"{SIZED_BY[op.type]} is computed from data")
+
+
+def _from_data(scene: Scene, argument: Argument) -> bool:
+    """Is a size computed from values rather than from the shapes of inputs?"""
+    seen, waiting = set[Value](), [argument]
+    while waiting:
+        at = waiting.pop()
+        if not isinstance(at, Value) or at in seen:
+            continue
+        seen.add(at)
+        maker = scene.made.get(at)
+        if maker is None:
+            return True
+        if maker.type != "shape":
+            waiting += [a for given in maker.inputs.values() for a in given]
+    return False
+
+
+def _crashing_conv(scene: Scene) -> Iterator[Hit]:
+    for op in scene.ops:
+        if op.type != "conv" or len(scene.sizes.shape(op.outputs[0])) != 3:
+            continue
+        dilations, groups = numbers(op, "dilations"), numbers(op, "groups")
+        if any(n > 1 for n in dilations) and any(n > 1 for n in groups):
+            yield Hit(op, f"dilations {dilations}, groups {groups}")
+
+
+def _palettes_with_states(scene: Scene) -> Iterator[Hit]:
+    every = tuple(scene.sizes.function.body.walk())
+    if any(op.type == "constexpr_lut_to_dense" for op in every):
+        yield from (Hit(op, "beside palettes") for op in every if op.type == "read_state")
+
+
+def _weight_bytes(scene: Scene) -> int:
+    constants = {
+        a: None
+        for op in scene.sizes.function.body.walk()
+        for given in op.inputs.values()
+        for a in given
+        if isinstance(a, Constant)
+    }
+    return sum(map(scene.sizes.bytes, constants))
+
+
+def _file_too_large(scene: Scene) -> Iterator[Hit]:
+    if (count := _weight_bytes(scene)) > LARGEST_FILE:
+        yield Hit(None, f"{count / 1e9:.2f} GB of weights")
+
+
+def _large(scene: Scene) -> Iterator[Hit]:
+    if LARGE_WEIGHTS < (count := _weight_bytes(scene)) <= LARGEST_FILE:
+        yield Hit(None, f"{count / 1e9:.2f} GB of weights")
+
+
+def _padded_outputs(scene: Scene) -> Iterator[Hit]:
+    for feature in scene.features.outputs:
+        if feature.dtype == "float16" and feature.shape and feature.shape[-1] % STRIDE_ELEMENTS:
+            yield Hit(None, f"output {feature.name} {list(feature.shape)}")
+
+
 def _borders(scene: Scene) -> Iterator[Hit]:
     for op in scene.ops:
         if op.type == "conv" and (what := _even_kernel(op, scene)):
@@ -72,6 +179,11 @@ def _even_kernel(op: Op, scene: Scene) -> str | None:
 
 
 RULES = (
+    Rule(
+        "runtime.dilated-grouped-conv1d", Severity.ERROR,
+        "A one-dimensional convolution with dilations and groups ends the app's process (segmentation fault).",
+        "write it as conv2d with a height of 1", "https://github.com/apple/coremltools/issues/2574", _crashing_conv,
+    ),
     Rule(
         "runtime.pow-base-2", Severity.ERROR,
         "Core ML computes pow with the constant base 2 as the square of the exponent.",
@@ -99,6 +211,38 @@ RULES = (
         "An integer constant stands at the limit of int32; a 64-bit one was probably cut off without a word.",
         "compute hashes and timestamps outside the model",
         "https://github.com/apple/coremltools/issues/2193", _saturated,
+    ),
+    Rule(
+        "runtime.rounded-integers", Severity.WARNING,
+        "Integers pass through float16, which is exact up to 2,048 only: row numbers above become others.",
+        "keep them integers (maximum and minimum instead of clamp), and declare index inputs as int32",
+        "https://github.com/apple/coremltools/pull/2839", _rounded_integers,
+    ),
+    Rule(
+        "runtime.data-dependent-shape", Severity.WARNING,
+        "A size depends on values: the GPU and the Neural Engine refuse such a program, or crash.",
+        "pad to a fixed size and hand a mask on", "https://github.com/apple/coremltools/issues/2825", _data_dependent,
+    ),
+    Rule(
+        "runtime.palettes-with-states", Severity.WARNING,
+        "Palettes in a model with states were seen to crash after 100 to 200 predictions, or to give wrong numbers.",
+        "validate on a device, or quantize linearly", "https://github.com/apple/coremltools/issues/2716", _palettes_with_states,
+    ),
+    Rule(
+        "runtime.weight-file", Severity.WARNING,
+        "A weight file above 2 GiB could not be loaded by older systems.",
+        "split the model", "https://github.com/apple/coremltools/issues/1807", _file_too_large,
+    ),
+    Rule(
+        "runtime.large-weights", Severity.WARNING,
+        "Above about 850 MB of weights, loading and compiling on a phone were seen to run out of memory.",
+        "split the model into pieces of less, or compress it", "https://github.com/apple/ml-stable-diffusion/issues/291", _large,
+    ),
+    Rule(
+        "runtime.padded-output", Severity.INFO,
+        "Rows of a float16 output can be padded to 64 bytes: code that ignores the strides reads garbage.",
+        "read MLMultiArray by its strides, or declare the output as float32",
+        "https://github.com/apple/coremltools/issues/1893", _padded_outputs,
     ),
     Rule(
         "runtime.borders", Severity.WARNING,

@@ -15,7 +15,7 @@ from gate.checks.accuracy import load_metric
 from gate.compress import raise_target
 from gate.config import ModelEntry
 from gate.data import Dataset
-from gate.entry import Trial
+from gate.entry import SEARCH_SHARE, Trial
 from gate.errors import ConfigError, UsageError
 from gate.mil.program import load_program
 from gate.policy import Policy, Precision, Target
@@ -44,6 +44,10 @@ __all__ = [
 
 def ask(size: str, time: str, options: tuple[str, ...], tradeoff: bool) -> Ask:
     """Read what was asked for on the command line."""
+    known = [option.name for option in OPTIONS]
+    for name in options:
+        if name not in known:
+            raise UsageError(f"--option {name}: no such option; known: {', '.join(known)}")
     try:
         return Ask(parse_duration(time), parse_size(size) if size else None, options, tradeoff)
     except ValueError as error:
@@ -53,12 +57,14 @@ def ask(size: str, time: str, options: tuple[str, ...], tradeoff: bool) -> Ask:
 def search(trial: Trial, start: Policy, ask: Ask, progress: Progress = lambda text: None) -> Found:
     """Search for one model entry, beginning with what `start` says of precision."""
     ground, goal = prepare(trial, start, ask)
-    return find(ground, goal, ask, trial.target, start.precision, progress)
+    found = find(ground, goal, ask, trial.target, start.precision, progress)
+    if trial.splits != trial.entry.splits and ground.items.parts is None:
+        found.unkept = f"{{seed: {trial.splits.seed}, search: {SEARCH_SHARE:.0%}, confirm: {trial.splits.confirm:.0%}}}"
+    return found
 
 
 def prepare(trial: Trial, start: Policy, ask: Ask) -> tuple[Ground, Goal]:
     """Gather what a search may look at, and what it is after."""
-    _refuse_unknown(ask)
     if trial.search_items is None or trial.bench.dataset is None:
         raise UsageError(
             f"models.{trial.entry.name}.dataset: a search chooses by items; name a data set, best with labels"
@@ -91,13 +97,6 @@ def start_policy(entry: ModelEntry) -> Policy:
         )
     precision = Precision.AS_IS if entry.source.kind in ("coreml", "converter") else Precision.FLOAT16
     return mixed_policy({}, precision)
-
-
-def _refuse_unknown(ask: Ask) -> None:
-    known = [option.name for option in OPTIONS]
-    for name in ask.options:
-        if name not in known:
-            raise UsageError(f"--option {name}: no such option; known: {', '.join(known)}")
 
 
 def _shuffled(items: Dataset, seed: int) -> Dataset:

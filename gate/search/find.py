@@ -64,6 +64,7 @@ class Found:
     goal: Goal | None = None
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    unkept: str | None = None  # the division of the items, where gate.yml keeps none for a search
 
     @property
     def front(self) -> tuple[Verdict, ...]:
@@ -136,10 +137,10 @@ class _Search:
             self.ground.add(option, self.everywhere(option))
 
     def measure(self) -> Sensitivities:
-        count = items_for(self.ground)
-        weights = len(self.ground.places)
+        variants = self.ground.variants(items_for(self.ground))
+        count, weights = len(variants.answers), len(self.ground.places)
         self.progress(f"measuring each option of {weights} weights on {count} items")
-        found = measure(self.ground, self.ground.variants(count), count, lambda: self.clock.within(MEASURE_SHARE))
+        found = measure(self.ground, variants, count, lambda: self.clock.within(MEASURE_SHARE))
         self.found.effects, self.found.effect_items = found.effects, count
         return found
 

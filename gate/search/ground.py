@@ -28,6 +28,7 @@ from gate.search.options import LEAVE, Option
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 BLOB = 64  # bytes of a blob's record in a weight file, and what its end is rounded up to
+KEPT_BYTES = 2**30  # of intermediate values, while weights are exchanged
 WITHIN_PROGRAM = 10  # elements; smaller parts lie in the model message
 
 
@@ -119,9 +120,11 @@ class Ground:
         return self.bench.inputs(self.items.batch(np.arange(min(count, len(self.items)))))
 
     def variants(self, count: int) -> Variants:
-        """Run the uncompressed program on the first items and keep every value."""
-        self.spent["sensitivity"] += count
-        return Variants(self.evaluator, self.samples(count))
+        """Run the uncompressed program on the first items, as many as fit, and keep every value."""
+        first = Variants(self.evaluator, self.samples(1))
+        fitting = max(1, KEPT_BYTES // max(first.held_bytes, 1))
+        self.spent["sensitivity"] += 1 + min(count, fitting)
+        return Variants(self.evaluator, self.samples(min(count, fitting)))
 
     def predictor(self, assignment: Mapping[str, str], purpose: str) -> Callable[[Batch], Outputs]:
         """Return what predicts with an assignment; an item is run once."""

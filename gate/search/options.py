@@ -43,6 +43,11 @@ def _palette(bits: int) -> Option:
     return Option(f"palette-{bits}bit", {"palettize": {"bits": bits}})
 
 
+def _grouped(bits: int, size: int) -> Option:
+    fields = {"bits": bits, "granularity": "per_grouped_channel", "group_size": size}
+    return Option(f"palette-{bits}bit-group{size}", {"palettize": fields})
+
+
 def _pruned(percent: int, then: Option | None = None) -> Option:
     name = f"prune-{percent}" + (f"+{then.name}" if then else "")
     return Option(name, {"prune": {"sparsity": f"{percent} %"}, **(then.steps if then else {})})
@@ -66,6 +71,11 @@ OPTIONS: tuple[Option, ...] = (
     _pruned(50),
     _pruned(50, INT8),
     _palette(8),
+    _grouped(4, 16),
+    _grouped(3, 16),
+    _grouped(2, 16),
+    _grouped(4, 8),
+    _grouped(3, 8),
 )
 BITS: tuple[Option, ...] = tuple(_palette(bits) for bits in (8, 6, 4, 3, 2, 1))
 SPARSITIES: tuple[Option, ...] = tuple(_pruned(percent) for percent in range(10, 100, 10))
@@ -136,17 +146,23 @@ def _changes(option: Option | None, base: Mapping[str, Mapping[str, Any]]) -> di
         return {"skip": True}
     skipped = tuple(kind for kind in base if kind not in option.steps)
     fields = {
-        field: value for kind, own in option.steps.items() for field, value in {**_defaults(base[kind]), **own}.items()
+        field: value
+        for kind, own in option.steps.items()
+        for field, value in {**_defaults(kind, base[kind]), **own}.items()
     }
     return {**({"skip": skipped} if skipped else {}), **fields}
 
 
 # What an option leaves to the defaults of its step, and the base may say otherwise.
-_DEFAULTS = {"dtype": "int8", "granularity": "per_channel"}
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "palettize": {"granularity": "per_tensor"},
+    "quantize": {"dtype": "int8", "granularity": "per_channel"},
+    "prune": {},
+}
 
 
-def _defaults(base: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in _DEFAULTS.items() if field in base}
+def _defaults(kind: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in _DEFAULTS[kind].items() if field in base}
 
 
 def _literal(name: str) -> str:

@@ -65,13 +65,21 @@ def _sensitivities(found: Found) -> Iterator[Series]:
     if found.goal is None:
         return
     unit = drop_unit(found.goal.metric)
-    for option in dict.fromkeys(effect.option for effect in found.effects):
+    for option in _mildest_first(found):
         effects = [effect for effect in found.effects if effect.option == option]
         labels = tuple(_label(found, effect) for effect in effects)
         distances = tuple(effect.distance for effect in effects)
         drops = tuple(effect.drop for effect in effects)
         yield Series(name=f"sensitivity of the outputs · {option}", x=labels, y=distances, unit=Unit.FRACTION)
         yield Series(name=f"sensitivity of the metric · {option}", x=labels, y=drops, unit=unit)
+
+
+def _mildest_first(found: Found) -> list[str]:
+    """Order the options by what they do on average."""
+    losses: dict[str, list[float]] = {}
+    for effect in found.effects:
+        losses.setdefault(effect.option, []).append(effect.loss)
+    return sorted(losses, key=lambda option: sum(losses[option]) / len(losses[option]))
 
 
 def _label(found: Found, effect: Effect) -> str:
@@ -127,6 +135,11 @@ def _findings(found: Found) -> Iterator[Finding]:
         yield _note(rule, said, Severity.WARNING, "give it more time with --time" if not found.interrupted else "")
     if found.goal is not None:
         yield from _about_the_goal(found)
+    if found.unkept:
+        said = (
+            "gate.yml keeps no items for a search: with the policy committed, those that chose it would also judge it"
+        )
+        yield _note("search.splits", said, Severity.WARNING, f"add `splits: {found.unkept}` to the model entry")
     for note in found.notes:
         yield _note("search.limits", note)
     for curve in found.curves:

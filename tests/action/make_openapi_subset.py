@@ -29,6 +29,8 @@ ENDPOINTS = {
     "/repos/{owner}/{repo}/pulls": ("get",),
     "/repos/{owner}/{repo}/pulls/{pull_number}": ("get",),
     "/repos/{owner}/{repo}/pulls/{pull_number}/files": ("get",),
+    "/repos/{owner}/{repo}/releases/latest": ("get",),
+    "/repos/{owner}/{repo}/releases/assets/{asset_id}": ("get",),
     "/repos/{owner}/{repo}/statuses/{sha}": ("post",),
     "/user": ("get",),
 }

@@ -55,6 +55,13 @@ def test_what_a_phone_gives_an_app_is_a_warning_with_the_entitlement_named():
     assert not judge(need(100, 500), None, PHONE).findings
 
 
+def test_an_app_with_the_entitlement_is_held_to_the_higher_limit():
+    assert not judge(need(100, 502), None, PHONE, entitled=True).findings
+    (finding,) = judge(need(100, 702), None, PHONE, entitled=True).findings
+
+    assert "with the entitlement" in finding.message
+
+
 def test_the_curve_follows_the_program_and_keeps_its_peak():
     many = tuple(Range(0, 1_000 if i == 777 else i % 10) for i in range(1_001))
 

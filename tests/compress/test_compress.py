@@ -20,7 +20,8 @@ from gate.errors import NoAnswer, PolicyError, ToolchainError
 from gate.policy import Target, load, shipped_policies
 from tests.compress.packages import Net, by_reader, convert, net, plain_coremltools, policy
 
-COMPRESSING = [name for name in shipped_policies() if load(name, None).steps]
+COMPRESSING = [name for name in shipped_policies() if (one := load(name, None)).steps and not one.activations]
+TABLE = {"quantize": {"dtype": "int8", "granularity": "per_tensor"}}
 MORE = {
     "int8-asymmetric": ({"quantize": {"dtype": "int8", "mode": "linear"}},),
     "uint8": ({"quantize": {"dtype": "uint8", "granularity": "per_tensor"}},),
@@ -31,6 +32,12 @@ MORE = {
     "palette-uniform": ({"palettize": {"bits": 6, "mode": "uniform"}},),
     "palette-vector": ({"palettize": {"bits": 4, "cluster_dim": 2}},),
     "prune-2-of-4": ({"prune": {"sparsity": "50 %", "n_m": [2, 4]}},),
+    "palette-4bit+table-int8": ({"palettize": {"bits": 4}}, TABLE),
+    "palette-6bit-group8+table-uint8": (
+        {"palettize": {"bits": 6, "granularity": "per_grouped_channel", "group_size": 8}},
+        {"quantize": {"dtype": "uint8", "granularity": "per_tensor", "mode": "linear"}},
+    ),
+    "prune-50+palette-4bit+table-int8": ({"prune": {"sparsity": "50 %"}}, {"palettize": {"bits": 4}}, TABLE),
     "prune-30+uint4": ({"prune": {"sparsity": "30 %"}}, {"quantize": {"dtype": "uint4", "mode": "linear"}}),
 }
 PALETTE = policy({"palettize": {"bits": 4}})
@@ -41,6 +48,20 @@ def same_as_coremltools(package, recipe, target, workers, folder):
     made = compress(package, recipe, folder / "ours.mlpackage", target=target, workers=workers)
     theirs = plain_coremltools(package, recipe, folder / "theirs.mlpackage")
     return by_reader(made.path), by_reader(theirs)
+
+
+@pytest.mark.parametrize(
+    ("palette", "table", "message"),
+    [
+        ({"bits": 4}, {"dtype": "int8"}, "which have no channels; found granularity per_channel, expected per_tensor"),
+        ({"bits": 4, "per_channel_scale": True}, TABLE["quantize"], "would both scale the table"),
+    ],
+    ids=["per channel", "two scales"],
+)
+def test_a_table_that_cannot_be_quantized_is_refused(palette, table, message, packages, tmp_path):
+    recipe = policy({"palettize": palette}, {"quantize": table})
+    with pytest.raises(PolicyError, match=message):
+        compress(packages["iOS18"], recipe, tmp_path / "out.mlpackage", target=Target.IOS18)
 
 
 @pytest.mark.parametrize("name", COMPRESSING)
@@ -289,6 +310,19 @@ def test_two_changed_layers_compute_two(cached, tmp_path):
 
 def test_another_parameter_computes_all(cached):
     assert cached(recipe=policy({"palettize": {"bits": 2}})).computed == 6
+
+
+def test_an_entry_of_a_quantized_table_with_one_flipped_byte_is_refused(cached, tmp_path):
+    recipe = policy({"palettize": {"bits": 4}}, TABLE)
+    good = {reader: weight.decode() for reader, weight in by_reader(cached(recipe=recipe).path).items()}
+    for path in entries(tmp_path):
+        data = bytearray(path.read_bytes())
+        data[-len(data) // 4] ^= 0x40
+        path.write_bytes(data)
+    repaired = cached(recipe=recipe)
+    assert len(repaired.refused) == 6
+    for reader, weight in by_reader(repaired.path).items():
+        np.testing.assert_array_equal(weight.decode(), good[reader])
 
 
 @pytest.mark.parametrize("recipe", ["palette-4bit", "int8", "prune-50", "prune-50+palette-4bit", "prune-50+int8"])

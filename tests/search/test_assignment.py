@@ -42,7 +42,9 @@ def test_every_assignment_of_the_path_is_best_for_its_size(seed):
     every = [dict(zip(points, (p.option for p in chosen), strict=True)) for chosen in product(*points.values())]
     for length in range(len(steps) + 1):
         bytes_, loss = figures(points, after(start, steps[:length]))
-        assert min(figures(points, other)[1] for other in every if figures(points, other)[0] <= bytes_) == pytest.approx(loss)
+        assert min(
+            figures(points, other)[1] for other in every if figures(points, other)[0] <= bytes_
+        ) == pytest.approx(loss)
 
 
 def test_the_path_ends_where_every_weight_is_smallest():

@@ -17,7 +17,7 @@ PALETTE4, PALETTE2, JOINT, PRUNED = (
 
 
 def treatment(made: Policy, name: str, layer: str | None = None) -> list[object]:
-    asked = dict(op_type="conv", name=name, layer=layer, elements=1000)
+    asked = {"op_type": "conv", "name": name, "layer": layer, "elements": 1000}
     return [a for step in made.steps if (a := made.action_for(step, **asked)) is not None]
 
 
@@ -34,6 +34,17 @@ def test_every_weight_gets_its_own_option():
     assert treatment(made, "g") == [Palettize(bits=2)]
 
 
+def test_a_grouped_table_and_a_single_one_do_not_mix():
+    grouped = BY_NAME["palette-4bit-group16"]
+    for chosen in ({"a": grouped, "b": grouped, "c": PALETTE2}, {"a": PALETTE2, "b": PALETTE2, "c": grouped}):
+        made = mixed_policy(chosen, Precision.FLOAT16)
+        assert treatment(made, next(name for name, o in chosen.items() if o is PALETTE2)) == [
+            Palettize(bits=2, group_size=made.steps[0].action.group_size)
+        ]
+        asked = treatment(made, next(name for name, o in chosen.items() if o is grouped))
+        assert asked == [Palettize(bits=4, granularity="per_grouped_channel", group_size=16)]
+
+
 def test_a_weight_that_is_not_named_gets_the_commonest_option():
     made = mixed_policy({"a": PALETTE4, "b": PALETTE4, "c": INT8}, Precision.FLOAT16)
     assert treatment(made, "new") == [Palettize(bits=4)]
@@ -47,7 +58,12 @@ def test_a_weight_is_called_by_its_layer_where_that_is_its_own():
 
 @pytest.mark.parametrize(
     ("chosen", "target"),
-    [({"a": PALETTE4, "b": INT8}, "iOS16"), ({"a": PALETTE4, "b": JOINT}, "iOS18"), ({"a": INT4}, "iOS18"), ({}, "iOS15")],
+    [
+        ({"a": PALETTE4, "b": INT8}, "iOS16"),
+        ({"a": PALETTE4, "b": JOINT}, "iOS18"),
+        ({"a": INT4}, "iOS18"),
+        ({}, "iOS15"),
+    ],
     ids=["plain", "joint", "int4", "nothing"],
 )
 def test_a_policy_claims_the_target_that_it_needs(chosen, target):

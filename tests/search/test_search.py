@@ -15,7 +15,7 @@ from gate import pipeline, policy
 from gate.errors import ConfigError, Exit, UsageError
 from gate.pipeline import Options
 from gate.report import CheckName, Outcome, Report, Result
-from gate.search import Ask
+from gate.search import Ask, ask
 from tests.search.network import CONFIG, write_project
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +61,7 @@ def test_what_was_found_is_certified_on_items_that_the_search_did_not_see(search
     assert verified.n + len(items) == 400
 
 
+@pytest.mark.slow
 def test_the_policy_file_makes_the_same_package(searched, tmp_path):
     out, report = searched
     config = write_project(tmp_path, config=CONFIG + "    ship: found.yaml\n")
@@ -70,12 +71,20 @@ def test_the_policy_file_makes_the_same_package(searched, tmp_path):
     assert again.models[0].shipped.policy_digest == report.models[0].shipped.policy_digest
 
 
+def test_items_that_chose_must_not_judge_and_the_report_says_how(searched):
+    _, report = searched
+    told = next(finding for finding in found(report).findings if finding.rule == "search.splits")
+    assert told.advice == "add `splits: {seed: 0, search: 30%, confirm: 70%}` to the model entry"
+
+
 def test_every_sample_that_a_model_ran_on_is_counted(searched):
     _, report = searched
     counted = next(m for m in found(report).measurements if m.name == "evaluated_samples")
     parts = dict(part.rsplit(" ", 1) for part in counted.method.split(", "))
     assert counted.value == sum(int(number.replace(",", "")) for number in parts.values())
-    assert parts["sensitivity"] == str((1 + 18) * 8), "the program itself and 3 options of 6 weights, 8 items each"
+    assert parts["sensitivity"] == str(1 + (1 + 18) * 8), (
+        "a first item, the program itself and 3 options of 6 weights on 8 items each"
+    )
 
 
 def test_the_report_shows_sensitivity_front_and_both_marks(searched):
@@ -104,6 +113,7 @@ def test_ship_auto_searches_within_a_check(tmp_path):
     assert size["auto"] < size["float16"]
 
 
+@pytest.mark.slow
 def test_a_size_is_met_with_the_least_loss(searched, tmp_path):
     _, free = searched
     smallest = sum(file.bytes for file in free.models[0].shipped.files)
@@ -122,7 +132,7 @@ def test_a_search_out_of_time_leaves_the_best_so_far_and_a_valid_report(tmp_path
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_leaves_the_best_so_far_and_a_valid_report(tmp_path):
-    config, out = write_project(tmp_path, items=3_000), tmp_path / "out"
+    config, out = write_project(tmp_path, items=400), tmp_path / "out"
     command = [sys.executable, "-m", "gate", "search", "--config", str(config), "--out", str(out), "--time", "10 min"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT, start_new_session=True
@@ -151,6 +161,11 @@ def test_a_search_without_items_is_refused(tmp_path):
         search(write_project(tmp_path, config=config), tmp_path / "out")
 
 
-def test_an_unknown_option_is_refused_with_the_known_ones(tmp_path):
+def test_an_unknown_option_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match=r"--option int5: no such option; known: int8, int4-block32"):
-        search(write_project(tmp_path), tmp_path / "out", Ask(options=("int5",)))
+        ask("", "5 min", ("int5",), True)
+
+
+def test_a_time_without_a_unit_is_refused():
+    with pytest.raises(UsageError, match=r"--time: found '5', expected a duration such as 10 min"):
+        ask("", "5", (), True)

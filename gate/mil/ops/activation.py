@@ -10,6 +10,8 @@ from torch import Tensor
 
 from gate.mil.ops.registry import kernel
 
+SIXTH = 0.1666666716337204  # one sixth as float32
+
 
 @kernel()
 def clamped_relu(x: Tensor, alpha: float, beta: float) -> Tensor:
@@ -67,6 +69,9 @@ def sigmoid(x: Tensor) -> Tensor:
 
 @kernel(fresh=True)
 def sigmoid_hard(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
+    """min(max(alpha · x + beta, 0), 1); torch knows the one of hard swish in one pass."""
+    if beta == 0.5 and alpha == SIXTH:
+        return F.hardsigmoid(x)
     return torch.add(torch.tensor(beta), x, alpha=alpha).clamp_(0, 1)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gate.mil.ops.registry import Ints, bounded, kernel
+from gate.mil.ops.registry import Filters, Ints, bounded, kernel
 
 CONVOLVE: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 
@@ -48,7 +48,7 @@ def pad_spatial(x: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -
 @kernel(fresh=True)
 def conv(
     x: Tensor,
-    weight: Tensor,
+    weight: Filters,
     bias: Tensor | None = None,
     strides: Ints | None = None,
     pad_type: str = "valid",

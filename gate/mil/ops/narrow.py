@@ -24,7 +24,7 @@ from torch import Tensor
 from gate.mil.numerics import half
 from gate.mil.ops import conv as conv_ops
 from gate.mil.ops import pool as pool_ops
-from gate.mil.ops.registry import ACCUMULATE16, NARROW, Ints, variant
+from gate.mil.ops.registry import ACCUMULATE16, NARROW, Filters, Ints, variant
 
 SOFTPLUS_CLIFF = 10.4  # measured: 10.408, apple/coremltools#2687
 
@@ -296,7 +296,7 @@ def linear16(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @variant(ACCUMULATE16, "conv")
 def conv16(
     x: Tensor,
-    weight: Tensor,
+    weight: Filters,
     bias: Tensor | None = None,
     strides: Ints | None = None,
     pad_type: str = "valid",

@@ -11,6 +11,7 @@ no matter whether the program holds it as a constant or computes it:
 | annotation | arrives as |
 |---|---|
 | `Tensor` | a float32, int32 or bool tensor (int8, uint16 … are int32 tensors, float16 a float32 tensor) |
+| `Filters` | a tensor as well; constant weights of a 2-D convolution are laid out channels last, which torch convolves faster |
 | `Tensors` | a list of them: MIL's tuples, such as `concat`'s `values` |
 | `int`, `float`, `bool`, `str` | a plain Python value |
 | `Ints`, `Floats`, `Bools`, `Strings` | a flat list of them |
@@ -46,6 +47,7 @@ from torch import Tensor
 from gate.mil.program import OPSETS, Block, Op, Type
 
 Tensors = list[Tensor]
+Filters = Tensor
 TensorList = list[Tensor]
 Ints = list[int]
 Floats = list[float]

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from gate.mil.program import Constant, Function, Op, load_program
+from gate.mil.program import Constant, Op, load_program
 from gate.report import Finding, Severity
+from gate.rules import converter
+from gate.rules.base import Scene, make_scene
+from gate.shapes import Sizes
 
 INT32_ENDS = (2**31 - 1, -(2**31) + 1, -(2**31))
 ARITHMETIC = frozenset({"add", "sub", "mul", "mod", "floor_div", "real_div", "pow", "maximum", "minimum"})
@@ -27,18 +30,18 @@ class Pattern:
     says: str
     advice: str
     evidence: str
-    fits: Callable[[Op, Mapping[str, Op]], bool]
+    fits: Callable[[Op, Scene], bool]
     code: str = ""  # what the author's line must contain
 
 
 def suspects(package: Path, layers: Mapping[str, str], lines: Mapping[str, str], folder: Path) -> Iterator[Finding]:
     """Name the ops that fit a known pattern; the author's files, below `folder`, are read as text only."""
-    function = load_program(package).function()
-    makers = _makers(function)
-    for op in function.body.walk():
+    program = load_program(package)
+    scene = make_scene(program, Sizes(program.function(), {}))  # patterns do not look at sizes
+    for op in scene.ops:
         name = op.outputs[0].name if op.outputs else ""
         for pattern in PATTERNS:
-            if name and pattern.fits(op, makers) and pattern.code in _line(lines.get(name), folder):
+            if name and pattern.fits(op, scene) and pattern.code in _line(lines.get(name), folder):
                 yield Finding(
                     rule=pattern.rule,
                     severity=Severity.WARNING,
@@ -61,10 +64,6 @@ def _line(place: str | None, folder: Path) -> str:
     return rows[int(number) - 1] if 0 < int(number) <= len(rows) else ""
 
 
-def _makers(function: Function) -> dict[str, Op]:
-    return {value.name: op for op in function.body.walk() for value in op.outputs}
-
-
 def _constants(op: Op) -> Iterator[Any]:
     for arguments in op.inputs.values():
         for argument in arguments:
@@ -72,30 +71,10 @@ def _constants(op: Op) -> Iterator[Any]:
                 yield argument.array
 
 
-def _made_by(op: Op, makers: Mapping[str, Op]) -> list[Op]:
-    names = [a.name for arguments in op.inputs.values() for a in arguments if not isinstance(a, Constant)]
-    return [makers[name] for name in names if name in makers]
-
-
-def _saturated(op: Op, makers: Mapping[str, Op]) -> bool:
+def _saturated(op: Op, _: Scene) -> bool:
     return op.type in ARITHMETIC and any(
         a.dtype.kind == "i" and bool(np.isin(a, INT32_ENDS).any()) for a in _constants(op)
     )
-
-
-def _inflated_inverse(op: Op, makers: Mapping[str, Op]) -> bool:
-    epsilons = [a.array for a in op.inputs.get("epsilon", ()) if isinstance(a, Constant)]
-    return op.type == "inverse" and any(float(e) >= 1e-6 for e in epsilons)
-
-
-def _arctangent(op: Op, makers: Mapping[str, Op]) -> bool:
-    return op.type == "atan" and any(maker.type == "real_div" for maker in _made_by(op, makers))
-
-
-def _inflated_norm(op: Op, makers: Mapping[str, Op]) -> bool:
-    """real_div by a product with max|x|: the lowering of rms_norm."""
-    divisors = [m for m in _made_by(op, makers) if op.type == "real_div" and m.type == "mul"]
-    return any(part.type == "reduce_max" for m in divisors for part in _made_by(m, makers))
 
 
 COREMLTOOLS = "https://github.com/apple/coremltools"
@@ -112,28 +91,43 @@ PATTERNS = (
         "1/x is computed as 1/(x + 1e-4), which is wrong near zero.",
         "write torch.ones_like(x) / x, or use a newer coremltools",
         f"{COREMLTOOLS}/pull/2773",
-        _inflated_inverse,
+        converter.is_inflated_inverse,
     ),
     Pattern(
         "fidelity.atan2",
         "atan2 is computed by quadrants, and wrong where y is 0 and x is negative.",
         "write the angle with your own formula, or use a newer coremltools",
         f"{COREMLTOOLS}/pull/2769",
-        _arctangent,
+        converter.is_quadrant_arctangent,
     ),
     Pattern(
         "fidelity.rms_norm",
         "rms_norm multiplies its epsilon by max|x|², and gives NaN for rows of zeros.",
         "write the norm by hand: x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps)",
         f"{COREMLTOOLS}/issues/2821",
-        _inflated_norm,
+        converter.is_inflated_norm,
+    ),
+    Pattern(
+        "fidelity.triu",
+        "triu is computed as x minus a band of x, which is not a number where x is infinite.",
+        "make the mask a constant, or use torch.where",
+        f"{COREMLTOOLS}/pull/2771",
+        converter.is_infinite_triangle,
+    ),
+    Pattern(
+        "fidelity.gelu",
+        "The argument approximate of gelu is dropped on the export route.",
+        "use the trace route, or write the approximation out",
+        f"{COREMLTOOLS}/issues/2863",
+        lambda op, _: op.type == "gelu",
+        code="approximate=",
     ),
     Pattern(
         "fidelity.alpha",
         "The argument alpha of an addition or subtraction is dropped on the export route.",
         "multiply explicitly: x + alpha * y",
         f"{COREMLTOOLS}/pull/2680",
-        lambda op, makers: op.type in ("add", "sub"),
+        lambda op, _: op.type in ("add", "sub"),
         code="alpha=",
     ),
 )

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+CASE = dict(
+ id='conv_tensor_split', verdict='ROUTE', culprit_op='tensor_split',
+ source_url='https://github.com/apple/coremltools/pull/2774',
+ expect='')
+class M(nn.Module):
+    def forward(self, x): return torch.tensor_split(x, 3, dim=1)[1]
+def build(): torch.manual_seed(0); return M().eval()
+def inputs():
+    torch.manual_seed(0); return (torch.randn(2, 7),)

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+CASE = dict(
+ id='pit_exp2_ok', verdict='PASS', culprit_op=None,
+ source_url='https://github.com/apple/coremltools/pull/2742',
+ expect='exp2 is an op of its own')
+class M(nn.Module):
+    def forward(self, x): return torch.exp2(x)
+def build(): torch.manual_seed(0); return M().eval()
+def inputs():
+    torch.manual_seed(0); return (torch.linspace(-3, 5, 9).view(1, 9),)
