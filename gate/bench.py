@@ -154,9 +154,9 @@ def probes(example: Sample) -> tuple[Sample, ...]:
 
 
 PROBES: tuple[Callable[[Array], Array], ...] = (
-    lambda a: -a if a.dtype.kind == "f" else np.full_like(a, a.min(initial=0)),
-    lambda a: a * a.dtype.type(0.125) if a.dtype.kind == "f" else np.full_like(a, a.max(initial=0)),
-    lambda a: a * a.dtype.type(8) if a.dtype.kind == "f" else np.ascontiguousarray(a[..., ::-1]),
+    lambda a: -a if a.dtype.kind == "f" else np.full_like(a, a.min() if a.size else 0),
+    lambda a: a * a.dtype.type(0.125) if a.dtype.kind == "f" else np.full_like(a, a.max() if a.size else 0),
+    lambda a: a * a.dtype.type(8) if a.dtype.kind == "f" else a.reshape(-1)[::-1].reshape(a.shape).copy(),
 )
 
 

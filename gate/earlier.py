@@ -35,6 +35,19 @@ def yardstick(
     return recorded(_items(earlier, model), dataset, metric)
 
 
+def package_of(earlier: Baseline, entry: str) -> Path | None:
+    """Return the package that an earlier report shipped, where it lies beside the report and is what the report says."""
+    shipped = earlier.shipped(entry)
+    if shipped is None or shipped.package is None or not shipped.files:
+        return None
+    package = (earlier.folder / shipped.package).resolve()
+    if not package.is_relative_to(earlier.folder.resolve()) or not package.is_dir():
+        return None
+    listed = {file.path: file.sha256 for file in shipped.files}
+    found = {p.relative_to(package).as_posix(): sha256_file(p) for p in package.rglob("*") if p.is_file()}
+    return package if found == listed else None
+
+
 def _require_same_tools(earlier: Baseline, model: Model, engine: str, tools: Mapping[str, str]) -> None:
     """Refuse answers of other tools: their rounding differs, and would be taken for a change of the model."""
     if differ := other_versions(earlier.report.run.tools, tools):

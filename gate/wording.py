@@ -200,6 +200,8 @@ def level(evidence: Evidence, found: Level, floor: float, confidence: float) -> 
 def _held(evidence: Evidence, found: Level) -> str:
     """Say the end of the interval that decides about a floor."""
     show, low, high = partial(figure, evidence.metric), found.interval.low, found.interval.high
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "too few items to tell; one alone says nothing of others"
     if found.outcome is Outcome.INCONCLUSIVE:
         return f"too few items to tell; in truth it lies between {show(low)} and {show(high)}"
     low_decides = (found.outcome is Outcome.PASS) is evidence.metric.higher_is_better

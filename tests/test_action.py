@@ -82,7 +82,7 @@ def test_the_defaults_of_action_yml_are_the_defaults_of_the_code() -> None:
 
 def test_every_input_is_handed_to_a_step_and_read_there() -> None:
     handed = {name for step in metadata()["runs"]["steps"] for name in step.get("env", {})}
-    assert handed - {"GATE_PYTHON", "GATE_TOKEN", "GATE_WORK", "GATE_SANDBOX", "GATE_IMAGE", "SETUP_PYTHON"} == {
+    assert handed - {"GATE_PYTHON", "GATE_TOKEN", "GATE_WORK", "GATE_SANDBOX", "GATE_IMAGE", "GATE_EXTRA", "SETUP_PYTHON"} == {
         f"INPUT_{name.upper().replace('-', '_')}" for name in metadata()["inputs"] if name != "token"
     }
 
@@ -145,9 +145,11 @@ def test_the_arguments_of_both_docker_runs_are_exactly_these() -> None:
         "--pids-limit=1024", "--memory=7000", "--memory-swap=7000", "--ulimit=core=0",
         "--mount=type=bind,src=/runner/temp/x/source,dst=/gate/source,readonly",
         "--mount=type=bind,src=/runner/temp/x/base,dst=/gate/base,readonly",
+        "--mount=type=bind,src=/runner/temp/x/baseline,dst=/gate/baseline,readonly",
     ]  # fmt: skip
     assert judge.arguments == [
         "docker", "run", "--rm", "--init", "--pull=never", "--name=coreml-gate-x-judge", "--workdir=/gate/source", *closed,
+        "--mount=type=bind,src=/runner/temp/x/baseline,dst=/gate/baseline,readonly",
         "--mount=type=bind,src=/runner/temp/x/exchange,dst=/gate/exchange",
         "--mount=type=bind,src=/runner/temp/x/out,dst=/gate/out",
         "--tmpfs=/tmp:rw,nosuid,nodev,size=8g",
@@ -155,7 +157,7 @@ def test_the_arguments_of_both_docker_runs_are_exactly_these() -> None:
         "--env=LANG=C.UTF-8", "--env=PYTHONNOUSERSITE=1", "--env=PYTHONSAFEPATH=1", "--env=GATE_SITE=/gate/site",
         "--env=GATE_SANDBOX=container", "--env=GATE_EVENT=pull_request", "--env=GATE_COMMIT=c", "--env=GATE_BASE_COMMIT=b",
         "--env=GATE_LIMITS=working tree", "--env=GATE_CONFIG_FROM=working tree", "--env=GATE_BASE_CONFIG=", "--env=GATE_APPROVED_BY=",
-        "--env=GATE_EXCHANGE=/gate/exchange", image, "check",
+        "--env=GATE_CONTENTS=", "--env=GATE_EXCHANGE=/gate/exchange", image, "check",
     ]  # fmt: skip
     assert judge.end == ("docker", "kill", "coreml-gate-x-judge")
     code = judge.beside

@@ -53,7 +53,9 @@ models:
 
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch) -> CoreMLEngine:
-    monkeypatch.setenv("APPLE_DOUBLE", json.dumps({"seconds": {"": 0.001}}))  # every prediction of the stopwatch's child
+    monkeypatch.setenv(
+        "APPLE_DOUBLE", json.dumps({"seconds": {"": 0.001}})
+    )  # every prediction of the stopwatch's child
     apple_double.install(monkeypatch.setattr)
     monkeypatch.setattr(coreml, "ROUNDS", 20)
     return CoreMLEngine(compute_units="CPU_ONLY", stopwatch=apple_double.STOPWATCH)
@@ -208,6 +210,14 @@ def test_answers_about_another_package_are_refused(linux, mac, tmp_path):
 
     with pytest.raises(UsageError, match="about another package"):
         merge([linux / "out", tmp_path / "mac"], tmp_path / "both", config=linux / "gate.yml")
+
+
+def test_the_same_environment_twice_is_refused(linux, mac, tmp_path):
+    answer(linux / "handed", tmp_path / "mac", engine=mac)
+    shutil.copytree(tmp_path / "mac", tmp_path / "again")
+
+    with pytest.raises(UsageError, match="answered twice by one environment"):
+        merge([linux / "out", tmp_path / "mac", tmp_path / "again"], tmp_path / "both", config=linux / "gate.yml")
 
 
 def test_a_folder_with_other_files_is_not_written_over(tmp_path):

@@ -25,8 +25,8 @@ LAYERS = (
     {"scaffold", "remedy", "answer"},
     {"pipeline"},
     {"plan"},
-    {"merge", "approval", "onboarding"},
-    {"prepare", "github", "render", "doctor", "shard"},
+    {"merge", "approval", "onboarding", "history", "contents"},
+    {"prepare", "github", "lfs", "render", "doctor", "shard"},
     {"search"},
     {"entry"},
     {"handover"},
@@ -57,7 +57,10 @@ LAYERS = (
     {"errors", "files", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge", "history", "contents", "carry")
+LIGHT = (
+    *("config", "policy", "report", "render", "github", "cli", "waivers", "baseline", "limits", "shard", "merge"),
+    *("history", "contents", "carry", "handed"),
+)
 
 
 def unit(path: Path) -> str:

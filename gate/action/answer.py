@@ -44,7 +44,8 @@ def run_report(around: Surroundings) -> Exit:
         write_comment(inputs, around, event.pull_request.number, answer)
     around.output(verdict=answer.verdict, exit_code=str(int(answer.exit_code)))
     left = around.work / "out" / "report.json"
-    told_later = inputs.mode is Mode.EVALUATE and inputs.shard and left.exists()  # `merge` has the verdict
+    part = inputs.mode is Mode.ANSWER or (inputs.mode is Mode.EVALUATE and inputs.shard)
+    told_later = part and left.exists()  # `merge` has the verdict
     return Exit.PASS if inputs.mode in (Mode.REPORT, Mode.PLAN) or told_later else answer.exit_code
 
 

@@ -67,7 +67,8 @@ def keep_cache(inputs: Inputs, event: github.Event, work: Path) -> None:
 
 def join(inputs: Inputs, around: Surroundings, plan: Plan, work: Path) -> Evaluated:
     """Join the parts in the folder `from` into one report, in place of an evaluation. Needs no engine."""
-    places = sorted(prepare.inside(around.workspace, inputs.source or SHARDS).glob("*"))
+    folder = prepare.inside(around.workspace, inputs.source or SHARDS)
+    places = [folder] if (folder / merge.REPORT).is_file() else sorted(folder.glob("*"))
     file = prepare.inside(around.workspace, inputs.config)
     base = work / FOLDER / BASE / "report.json"
     report = merge.merge(

@@ -35,6 +35,7 @@ from gate.evidence import (
     write_per_item,
 )
 from gate.metrics import Kind, Metric, batched, distances
+from gate.mil import MilError
 from gate.quantity import Change, ChangeKind, percent
 from gate.report import Basis, Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 from gate.rules import random_ops
@@ -368,7 +369,9 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         write_per_item(earlier.per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]
     rows = judge(evidence, budget, subject.engine.environment)
-    if entry.metric and metrics.is_own(entry.metric):  # nobody but the pull request's own code says how good an answer is
+    if entry.metric and metrics.is_own(
+        entry.metric
+    ):  # nobody but the pull request's own code says how good an answer is
         rows = tuple(row.model_copy(update={"basis": Basis.REPORTED}) for row in rows)
     return (*rows, *missing)
 
@@ -384,7 +387,9 @@ def load_metric(subject: Subject, dataset: Dataset) -> Metric:
 def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
     """Return the metric that the labels can be held to; None is agreement with the reference."""
     if dataset.labels is None:
-        limited = budget is not None and (budget.at_least is not None or budget.drop is not None or budget.asks_every_item)
+        limited = budget is not None and (
+            budget.at_least is not None or budget.drop is not None or budget.asks_every_item
+        )
         if limited and choice is None:
             raise UsageError(
                 f"budgets.accuracy: at_least and drop need labels; dataset {dataset.where} has none. Give it labels, or name a "
@@ -444,11 +449,27 @@ def _earlier(
     return found, refused
 
 
-def _one_earlier(subject: Subject, name: str, dataset: Dataset, metric: Metric) -> Recorded:
+def _one_earlier(subject: Subject, name: str, dataset: Dataset, metric: Metric) -> Predict | Recorded:
     report = _reports(subject)[name]
     if report is None:
         raise UsageError(subject.refused.get(name, f"no report was given; name one with {REPORT_OPTIONS[name]}"))
-    return earlier.yardstick(report, subject.entry.name, dataset, metric, subject.engine.environment.engine)
+    try:
+        return earlier.yardstick(report, subject.entry.name, dataset, metric, subject.engine.environment.engine)
+    except UsageError:
+        package = earlier.package_of(report, subject.entry.name) if dataset.labels is not None else None
+        if package is None:
+            raise
+        return _again(subject, package, dataset)
+
+
+def _again(subject: Subject, package: Path, dataset: Dataset) -> Predict:
+    """Judge an earlier package with these tools on these items: after an update, relative budgets go on to bind."""
+    run = _predictor(subject, package)
+    try:
+        run(dataset.batch(np.arange(1)))
+    except MilError as error:
+        raise UsageError(f"its package cannot be run on these items ({error})") from None
+    return run
 
 
 def _reports(subject: Subject) -> dict[str, Baseline | None]:

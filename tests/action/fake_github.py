@@ -100,11 +100,14 @@ class FakeGitHub:
 
     repository: str = "team/app"
     prefix: str = ""  # "/api/v3" for Enterprise Server
+    link_root: str | None = None  # where the links to next pages point, when not to this server
     login: str | None = None  # None: the token of an app, which may not ask for its user
     read_only: bool = False
     comments: list[dict[str, Any]] = field(default_factory=list)
     pulls: list[dict[str, Any]] = field(default_factory=list)
     files: dict[int, list[str]] = field(default_factory=dict)
+    history: dict[str, list[str]] = field(default_factory=dict)  # commit → its ancestors, the nearest first
+    release: dict[str, Any] | None = None
     artifacts: dict[int, dict[str, bytes]] = field(default_factory=dict)  # run id → name → zip
     contents: dict[str, bytes] = field(default_factory=dict)  # path → bytes, of the base branch
     events: list[dict[str, Any]] = field(default_factory=list)  # of the pull request
@@ -232,6 +235,8 @@ class FakeGitHub:
             ("GET", rf"{repo}/issues/(\d+)/events", self.list_events),
             ("GET", rf"{repo}/collaborators/([^/]+)/permission", self.get_permission),
             ("GET", rf"{repo}/actions/runs", self.list_runs),
+            ("GET", rf"{repo}/releases/latest", self.get_latest_release),
+            ("GET", rf"{repo}/releases/assets/(\d+)", self.download_asset),
             ("GET", rf"{repo}/labels/([^/]+)", self.get_label),
             ("GET", rf"{repo}/rules/branches/([^/]+)", self.list_rules),
             ("GET", rf"{repo}/actions/permissions/workflow", self.get_workflow_permissions),
@@ -290,9 +295,17 @@ class FakeGitHub:
         return 200, {"permission": said, "role_name": said, "user": None}
 
     def list_runs(self, *, query: dict[str, str], body: Any) -> Answer:
-        wanted = {"head_branch": query.get("branch"), "event": query.get("event")}
+        wanted = {"head_branch": query.get("branch"), "event": query.get("event"), "head_sha": query.get("head_sha")}
         found = [run for run in self.runs if all(value in (None, run[key]) for key, value in wanted.items())]
         return 200, {"total_count": len(found), "workflow_runs": found}
+
+    def get_latest_release(self, *, query: dict[str, str], body: Any) -> Answer:
+        if self.release is None:
+            return 404, component("basic-error", message="Not Found")
+        return 200, self.release
+
+    def download_asset(self, number: str, *, query: dict[str, str], body: Any) -> Answer:
+        return 302, f"{self.root}/signed-download/{number}"
 
     def get_label(self, name: str, *, query: dict[str, str], body: Any) -> Answer:
         if unquote(name) not in self.labels:
@@ -321,9 +334,26 @@ class FakeGitHub:
         return 200, [component("diff-entry", sha="a" * 40, filename=name, status="modified") for name in names]
 
     def compare(self, before: str, after: str, *, query: dict[str, str], body: Any) -> Answer:
+        if self.history:
+            return 200, self.compared(before, after)
         names = self.files.get(0, [])
         files = [component("diff-entry", sha="a" * 40, filename=name, status="modified") for name in names]
         return 200, component("commit-comparison", files=files, status="ahead")
+
+    def compared(self, before: str, after: str) -> dict[str, Any]:
+        """Compare two commits of `history`: commit → all its ancestors, the nearest first."""
+        ours, theirs = [before, *self.history[before]], [after, *self.history[after]]
+        base = next(commit for commit in theirs if commit in ours)
+        behind, ahead = ours.index(base), theirs.index(base)
+        status = {(False, False): "identical", (False, True): "ahead", (True, False): "behind", (True, True): "diverged"}
+        commit = component("commit", sha=base)
+        return component(
+            "commit-comparison",
+            status=status[behind > 0, ahead > 0],
+            ahead_by=ahead,
+            behind_by=behind,
+            merge_base_commit=commit,
+        )
 
     def list_artifacts(self, run: str, *, query: dict[str, str], body: Any) -> Answer:
         named = [name for name in self.artifacts.get(int(run), {}) if query.get("name") in (None, name)]
@@ -343,6 +373,8 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         if path.startswith("/signed-download/"):
             return self.send_archive(int(path.rsplit("/", 1)[1]))
+        if not path.startswith(github.prefix):
+            return self.send(404, component("basic-error", message="Not Found"))
         path = path.removeprefix(github.prefix)
         with github._lock:
             github.log.append((self.command, path))
@@ -393,7 +425,7 @@ class _Handler(BaseHTTPRequestHandler):
     def page(self, items: list[Any], query: dict[str, str], path: str) -> tuple[list[Any], dict[str, str]]:
         size, number = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
         rest = "&".join(f"{key}={value}" for key, value in query.items() if key != "page")
-        following = f'<{self.github.api_url}{path}?{rest}&page={number + 1}>; rel="next"'
+        following = f'<{self.github.link_root or self.github.api_url}{path}?{rest}&page={number + 1}>; rel="next"'
         more = len(items) > size * number
         return items[size * (number - 1) : size * number], {"link": following} if more else {}
 

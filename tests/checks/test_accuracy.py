@@ -152,6 +152,29 @@ def test_a_percentage_of_nothing_is_refused():
         accuracy.judge(continuous("mae", np.zeros(50), np.ones(50)), budget(drop="5 %"))
 
 
+def test_one_item_proves_nothing():
+    one = continuous("mae", [1.0], [1.0])
+    floor, drop = accuracy.judge(one, budget(drop=0.1, at_least=2))
+    assert {floor.outcome, drop.outcome} == {Outcome.INCONCLUSIVE}
+    assert "one alone says nothing of others" in floor.message
+    assert (drop.measurements[0].low, drop.measurements[0].high) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "outcome"),
+    [([0, 1] * 50, [1, 0] * 50, "inconclusive"), ([0] * 50, [1] * 50, "fail"), ([1] * 50, [0] * 50, "pass")],
+)
+def test_where_every_item_changes_the_counts_still_decide(now, before, outcome):
+    ids = tuple(map(str, range(len(now))))
+    evidence = Evidence(ACCURACY, ids, np.array(now, float), {"source": np.array(before, float)}, len(ids))
+    assert only(accuracy.judge(evidence, budget())).outcome == outcome
+
+
+def test_one_cluster_is_one_item_however_many_it_holds():
+    result = only(accuracy.judge(flipped(300, 0, 0, clusters=("a",) * 300), budget()))
+    assert result.outcome is Outcome.INCONCLUSIVE
+
+
 # --- the floor ---------------------------------------------------------------------------------------------------------
 
 
