@@ -3,7 +3,8 @@
 
 Both examples, converted to float16 and then to `w8a8` with the range of each observer: on all calibration items (`all`), and on
 one item, as `coremltools.optimize.coreml.linear_quantize_activations` keeps the last sample's range. Which item is last is chance,
-so that each of eight items is once the last. Items that calibrate are never judged.
+so that each of eight items is once the last, and once a blank image, which is a legal
+input. Items that calibrate are never judged.
 
     python benchmarks/calibration.py [--examples digits mnist]
 """
@@ -64,14 +65,22 @@ def package(name: str, folder: Path) -> Path:
     return convert(model.build(), tuple(example.shape), "iOS17", folder / f"{name}.mlpackage")
 
 
-def accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
-    """Return the part of the items whose largest output is their label."""
+def answers(path: Path, images: np.ndarray) -> np.ndarray:
+    """Return the outputs, a row for each image."""
     from gate import mil
 
     rows = mil.load(path).predict([{"x": image[None]} for image in images])
-    return float(
-        np.mean([int(np.argmax(next(iter(row.values())))) == label for row, label in zip(rows, labels, strict=True)])
-    )
+    return np.stack([next(iter(row.values())).reshape(-1) for row in rows])
+
+
+def accuracy(rows: np.ndarray, labels: np.ndarray) -> float:
+    """Return the part of the items whose largest output is their label."""
+    return float(np.mean(rows.argmax(1) == labels))
+
+
+def error(rows: np.ndarray, exact: np.ndarray) -> float:
+    """Return the relative L2 distance of all outputs."""
+    return float(np.linalg.norm(rows - exact) / np.linalg.norm(exact))
 
 
 def quantized(source: Path, images: np.ndarray, observer: str, out: Path) -> Path:
@@ -88,26 +97,31 @@ def quantized(source: Path, images: np.ndarray, observer: str, out: Path) -> Pat
     return compress(source, recipe, out, target=Target.IOS17, cache=out.parent / "cache", calibration=items).path
 
 
-def measure(name: str, folder: Path) -> dict[str, float]:
-    """Return the accuracy of float16, of each observer on all items, and of min_max on one item, over the choice of it."""
+def measure(name: str, folder: Path) -> dict[str, tuple[float, float]]:
+    """Return accuracy and output error of float16, of each observer on all items, and of min_max on one item."""
     calibration, images, labels = EXAMPLES[name]()
     source = package(name, folder)
-    found = {"float16": accuracy(source, images, labels)}
-    for observer in OBSERVERS:
-        out = quantized(source, calibration, observer, folder / f"{name}-{observer}.mlpackage")
-        found[f"all, {observer}"] = accuracy(out, images, labels)
-    last = []
-    for index in range(LAST):
-        out = quantized(source, calibration[index : index + 1], "min_max", folder / f"{name}-last.mlpackage")
-        last.append(accuracy(out, images, labels))
-    return found | {"last, best": max(last), "last, mean": float(np.mean(last)), "last, worst": min(last)}
+    exact = answers(source, images)
+
+    def judged(items: np.ndarray, observer: str) -> tuple[float, float]:
+        rows = answers(quantized(source, items, observer, folder / f"{name}-out.mlpackage"), images)
+        return accuracy(rows, labels), error(rows, exact)
+
+    found = {"float16": (accuracy(exact, labels), 0.0)}
+    found |= {f"all, {observer}": judged(calibration, observer) for observer in OBSERVERS}
+    found["last, blank"] = judged(np.full_like(calibration[:1], calibration.min()), "min_max")
+    last = [judged(calibration[index : index + 1], "min_max") for index in range(LAST)]
+    found["last, mean"] = tuple(float(value) for value in np.mean(last, axis=0))
+    found["last, worst"] = (min(one for one, _ in last), max(one for _, one in last))
+    return found
 
 
-def show(name: str, row: dict[str, float]) -> None:
-    """Print the accuracies of one example, and what each lost against float16."""
+def show(name: str, row: dict[str, tuple[float, float]]) -> None:
+    """Print accuracy, what it lost against float16, and the error of the outputs."""
     print(f"\n{name}")
-    for what, value in row.items():
-        print(f"  {what:<24}{value:8.2%}  {100 * (value - row['float16']):+7.2f} points", flush=True)
+    for what, (value, distance) in row.items():
+        lost = 100 * (value - row["float16"][0])
+        print(f"  {what:<24}{value:8.2%}  {lost:+7.2f} points  {distance:8.2%} of the outputs", flush=True)
 
 
 def main() -> None:
@@ -119,9 +133,8 @@ def main() -> None:
         for name in arguments.examples:
             found[name] = measure(name, Path(folder))
             show(name, found[name])
-    ratios = {  # points lost on all items, per point lost on the last one
-        name: round((row["float16"] - row["all, min_max"]) / max(row["float16"] - row["last, mean"], 1e-9), 3)
-        for name, row in found.items()
+    ratios = {  # error on all items, by that on the last one
+        name: round(row["all, min_max"][1] / row["last, mean"][1], 3) for name, row in found.items()
     }
     machine = {"cores": os.cpu_count(), "system": platform.platform()}
     print(json.dumps({"benchmark": "calibration", "ratios": ratios, "figures": found, "machine": machine}))

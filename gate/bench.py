@@ -57,11 +57,11 @@ class Bench:
     stored: Outputs | None = None  # the reference's answers to all items, where it cannot be asked any more
     steady: bool = True  # does the reference give the same answer to the same input twice?
     _rows: dict[int, Mapping[str, Array]] = field(default_factory=dict, repr=False)
-    _answers: dict[tuple[Path, str], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
+    _answers: dict[tuple[Any, ...], tuple[Mapping[str, Array], ...]] = field(default_factory=dict, repr=False)
 
     def answers(self, engine: Engine, package: Path, precision: str = "declared") -> tuple[Mapping[str, Array], ...]:
         """Return what a package answers to the samples, computed once."""
-        key = (package, precision)
+        key = (engine.environment, package, precision)
         if key not in self._answers:
             self._answers[key] = tuple(engine.load(package, precision).predict(self.samples))
         return self._answers[key]
@@ -154,9 +154,9 @@ def probes(example: Sample) -> tuple[Sample, ...]:
 
 
 PROBES: tuple[Callable[[Array], Array], ...] = (
-    lambda a: -a if a.dtype.kind == "f" else np.full_like(a, a.min(initial=0)),
-    lambda a: a * a.dtype.type(0.125) if a.dtype.kind == "f" else np.full_like(a, a.max(initial=0)),
-    lambda a: a * a.dtype.type(8) if a.dtype.kind == "f" else np.ascontiguousarray(a[..., ::-1]),
+    lambda a: -a if a.dtype.kind == "f" else np.full_like(a, a.min() if a.size else 0),
+    lambda a: a * a.dtype.type(0.125) if a.dtype.kind == "f" else np.full_like(a, a.max() if a.size else 0),
+    lambda a: a * a.dtype.type(8) if a.dtype.kind == "f" else a.reshape(-1)[::-1].reshape(a.shape).copy(),
 )
 
 

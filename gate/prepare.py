@@ -3,7 +3,7 @@
 
 The one step with the network. It executes nothing of the pull request: it copies tracked files, refuses a checkout that still
 holds a credential, installs hash-locked binary wheels (a source distribution would run its own build), and fetches files by
-digest. Git LFS files are what `actions/checkout` with `lfs: true` brought.
+digest. Git LFS files that are needed come through `lfs`.
 """
 
 import hashlib

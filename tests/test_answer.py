@@ -53,7 +53,9 @@ models:
 
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch) -> CoreMLEngine:
-    monkeypatch.setenv("APPLE_DOUBLE", json.dumps({"seconds": {"": 0.001}}))  # every prediction of the stopwatch's child
+    monkeypatch.setenv(
+        "APPLE_DOUBLE", json.dumps({"seconds": {"": 0.001}})
+    )  # every prediction of the stopwatch's child
     apple_double.install(monkeypatch.setattr)
     monkeypatch.setattr(coreml, "ROUNDS", 20)
     return CoreMLEngine(compute_units="CPU_ONLY", stopwatch=apple_double.STOPWATCH)

@@ -24,7 +24,13 @@ EXPECTED = {  # bits of each stored value, and the zeros that it must have
     "without_buffers": (4, 0),
 }
 EXPORTS = [route for route in ROUTES if route.startswith("export")]
+QUICK = {("palettized",)} | {("palettized", route) for route in ROUTES} | {(kind, "trace") for kind in CHECKPOINTS}
 CODE = Path(compressed_checkpoints.__file__).read_text()
+
+
+def row(*values: str):
+    """A case; the rarer ones are slow."""
+    return pytest.param(*values, marks=() if values in QUICK else pytest.mark.slow)
 
 
 @pytest.fixture
@@ -50,8 +56,7 @@ def check(found, kind: str) -> None:
         assert float((weight.decode() == 0).mean()) >= zeros, weight.key
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize(("kind", "route"), [row(kind, route) for kind in CHECKPOINTS for route in ROUTES])
 def test_a_factory_keeps_its_compression(project, kind, route):
     entry = f"source: {{factory: model.py:build, args: {{kind: {kind}}}, example: model.py:example}}"
     worker = open_worker(project, CODE, entry)
@@ -62,15 +67,17 @@ def test_a_factory_keeps_its_compression(project, kind, route):
     check(arrived(worker, route), kind)
 
 
-@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize("kind", [row(kind) for kind in CHECKPOINTS])
 def test_a_torchscript_file_keeps_its_compression(project, kind):
     torch.jit.trace(CHECKPOINTS[kind](), compressed_checkpoints.image()).save(str(project.folder / "m.pt"))
     entry = "source: {torchscript: m.pt, example: model.py:example}"
     check(arrived(open_worker(project, CODE, entry), "trace"), kind)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CHECKPOINTS if kind != "quantized_in_training"])
-@pytest.mark.parametrize("route", ["trace", "export"])
+@pytest.mark.parametrize(
+    ("kind", "route"),
+    [row(kind, route) for kind in CHECKPOINTS if kind != "quantized_in_training" for route in ("export", "trace")],
+)
 def test_an_exported_program_keeps_its_compression(project, kind, route):
     exported = torch.export.export(CHECKPOINTS[kind](), (compressed_checkpoints.image(),))
     torch.export.save(exported, project.folder / "m.pt2")

@@ -26,7 +26,7 @@ LAYERS = (
     {"pipeline"},
     {"plan"},
     {"merge", "approval", "onboarding", "history", "contents"},
-    {"prepare", "github", "render", "doctor", "shard"},
+    {"prepare", "github", "lfs", "render", "doctor", "shard"},
     {"search"},
     {"entry"},
     {"handover"},

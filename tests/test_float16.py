@@ -4,6 +4,7 @@
 import json
 import random
 from itertools import combinations
+from math import comb
 from pathlib import Path
 
 import jsonschema
@@ -12,13 +13,15 @@ import pytest
 import torch
 
 from gate import policy, remedy
-from gate.checks import base, float16
+from gate.checks import base, fidelity, float16
 from gate.checks.float16 import Facts, judge_facts
 from gate.difference import OutputDifference
+from gate.entry import Trial
 from gate.errors import UsageError
 from gate.float16 import Tier
 from gate.float16.blame import find_culprits
 from gate.float16.causes import Cause, Sight, find_cause, margin, step
+from gate.float16.cure import Namer
 from gate.float16.investigate import origin
 from gate.float16.models import Models
 from gate.float16.record import Float16Record
@@ -37,6 +40,7 @@ THIRD = random.Random(7).sample(CASES, len(CASES) // 3)
 REST = [case for case in CASES if case not in THIRD]
 OURS = load_cases("fp16_", folder=MORE_CASES)
 MIL = Environment(engine="mil")
+HALF = policy.load("float16", ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -298,14 +302,47 @@ def test_the_cure_is_minimal_converted_and_survives_renaming(work):
     assert cure.after.outcome is Outcome.PASS
     assert (cure.ops, cure.keep_float32) == (2, ("/add:2", "/softmax"))
 
-    ops = ("/add:1", "/add:2", "/softmax")
-    for size in range(cure.ops):
-        for kept in combinations(ops, size):
-            package = trial.source.convert("trace", policy.Precision.FLOAT16, keep_float32=kept).package
-            again = trial.subject(
-                remedy._subject(trial, policy.load("float16", ROOT), package).candidate, None, package
-            )
-            assert base.run(float16.CHECK, again)[0].outcome is Outcome.FAIL, kept
+    assert_every_smaller_set_fails(trial, ["/add:1", "/add:2", "/softmax"], cure.ops)
+
+
+def assert_every_smaller_set_fails(trial: Trial, ops: list[str], size: int) -> None:
+    """Convert with each smaller set of ops in float32; the check must fail."""
+    half = policy.load("float16", ROOT)
+    for smaller in range(size):
+        for kept in combinations(ops, smaller):
+            package = trial.source.convert(
+                trial.conversion.route, policy.Precision.FLOAT16, keep_float32=kept, target=trial.target
+            ).package
+            assert base.run(float16.CHECK, remedy._subject(trial, half, package))[0].outcome is Outcome.FAIL, kept
+
+
+MOST_SETS = 120  # conversions for one case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [c for c in CASES if c.verdict == "FAIL"], ids=lambda case: case.name)
+def test_every_smaller_set_of_any_ops_fails_when_it_is_converted(case, work):
+    """Not only the candidates: all ops of the program that compute floats, where that is affordable."""
+    trial = make_trial(case.config, work)
+    if (
+        not trial.conversion.usable
+        or base.run(fidelity.CHECK, remedy._subject(trial, HALF, trial.before(HALF)))[0].outcome is not Outcome.PASS
+    ):
+        pytest.skip("not a loss of float16")
+    cure = remedy.examine(trial, HALF).cure
+    if cure is None:
+        pytest.skip("no cure by precision")
+    subject = remedy._subject(trial, HALF, trial.before(HALF))
+    models = float16.find_models(subject)
+    found = float16.measure(subject, models).investigation
+    assert found is not None
+    assert found.trials is not None
+    namer = Namer(found.trials, models)
+    ops = [namer.patterns([place])[0] for place in found.trials.places if place.index >= 0]
+    if sum(comb(len(ops), size) for size in range(cure.ops)) > MOST_SETS:
+        pytest.skip(f"{len(ops)} ops, {cure.ops} kept: too many sets")
+    assert cure.minimal
+    assert_every_smaller_set_fails(trial, ops, cure.ops)
 
 
 # --------------------------------------------------------------------------------------------------------------- command

@@ -272,7 +272,7 @@ def test_enterprise_servers_base_url_is_kept() -> None:
 def test_a_next_page_on_another_server_is_not_followed(fake: FakeGitHub, client: github.Client) -> None:
     for index in range(120):
         fake.add_comment(f"comment {index}")
-    fake.prefix = ".evil.test"  # the links point there; requests carry no such prefix
+    fake.link_root = f"{fake.root}.evil.test"
     with pytest.raises(github.GitHubError, match="another server"):
         upsert(client, "text")
 

@@ -37,7 +37,9 @@ def test_a_slice_that_the_mean_hides_fails_where_it_has_a_limit():
     evidence = flipped(2000, 12, slices=groups(night=50, day=1950))
     whole, night = accuracy.judge(evidence, budget(slice_drop="3 points"))
     assert (whole.outcome, night.outcome, night.slice) == (Outcome.PASS, Outcome.FAIL, "each slice")
-    assert night.message.startswith("1 slice of 2 lost more than allowed: night at least 14.3 points, corrected for 2 slices")
+    assert night.message.startswith(
+        "1 slice of 2 lost more than allowed: night at least 14.3 points, corrected for 2 slices"
+    )
     assert night.measurements[0].name == "slice_drop"
     assert night.measurements[0].value == pytest.approx(0.24)
     assert [m.name for m in night.measurements[1:]] == ["slice_drop:day", "slice_drop:night"]

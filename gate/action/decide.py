@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from gate import config, github, prepare, shard
+from gate import config, github, lfs, prepare, shard
 from gate.action import before, divide, trust
 from gate.action.apart import ACTION, ISOLATE, LOCAL_IMAGE
 from gate.action.handover import Evaluated, LimitsOf, Plan, Sandbox
@@ -74,10 +74,10 @@ def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: P
     if inputs.mode is Mode.PLAN:
         around.output(matrix=shard.to_json(_matrix(inputs, asked, concerned, past)))
         return plan
-    _lay_out(inputs, around, work)
+    _lay_out(inputs, around, plan, work)
     divide.lay_out(inputs, work)
     if plan.limits is LimitsOf.BOTH:
-        trust.lay_out_base(around.client(), event, found, around.workspace, work / "base", inputs.config)
+        trust.lay_out_base(around.client(), around.lfs(), event, found, around.workspace, work / "base", inputs.config)
     if inputs.mode is Mode.MERGE:
         write_text(work / "evaluated.json", divide.join(inputs, around, plan, work).model_dump_json())
         return plan
@@ -183,12 +183,21 @@ def _refuse_fork_without_sandbox(event: github.Event, sandbox: Sandbox) -> None:
         )
 
 
-def _lay_out(inputs: Inputs, around: Surroundings, work: Path) -> None:
+def _lay_out(inputs: Inputs, around: Surroundings, plan: Plan, work: Path) -> None:
     """Make source/ (a copy of the tracked files), site/ (wheels), out/ and tmp/ below the work folder."""
     prepare.refuse_credentials(around.workspace)
     for link in prepare.export_checkout(around.workspace, work / "source"):
         say(command("warning", f"{link}: a link that leads out of the checkout; the gate does not see it"))
     for name in ("site", "out", "tmp", "root", "base", "exchange"):
         (work / name).mkdir()
-    if inputs.mode is not Mode.MERGE:  # which runs nothing of theirs
-        prepare.bring(config.load(work / "source" / inputs.config), work / "site")
+    if inputs.mode is Mode.MERGE:  # which runs nothing of theirs
+        return
+    source, file = work / "source", work / "source" / inputs.config
+    asked = config.load(file)
+    needing = [entry for entry in asked.models if entry.name in plan.concerned]
+
+    def wanted(path: str) -> bool:
+        return any(prepare.rests_on(asked, entry, file, source, path) for entry in needing)
+
+    around.lfs().fetch(lfs.pointers(source, wanted))
+    prepare.bring(asked, work / "site")

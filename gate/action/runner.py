@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gate import github, render
+from gate import github, lfs, render
 from gate.errors import UsageError
 
 SUMMARY_BYTES = 1_000_000  # GitHub drops a summary above 1 MiB as a whole
@@ -54,6 +54,11 @@ class Surroundings:
 
     def client(self) -> github.Client:
         return github.Client(self.token, self.environ.get("GITHUB_API_URL", "https://api.github.com").rstrip("/"))
+
+    def lfs(self) -> lfs.Server:
+        """Where this repository keeps its large files."""
+        server = self.environ.get("GITHUB_SERVER_URL", "https://github.com").rstrip("/")
+        return lfs.Server(f"{server}/{self.environ['GITHUB_REPOSITORY']}", self.token)
 
     def output(self, **values: str) -> None:
         """Set outputs of this step. A random delimiter, so that no value can end its own field and start another."""

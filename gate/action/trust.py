@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gate import approval, config, github, limits, prepare
+from gate import approval, config, github, lfs, limits, prepare
 from gate.action.handover import LimitsOf
 from gate.action.runner import command, say
 from gate.errors import ConfigError, NoAnswer
-from gate.files import is_lfs_pointer, write_bytes
+from gate.files import write_bytes
 from gate.render.escape import code
 
 SHOWN = 5
@@ -28,6 +28,7 @@ class Standing:
 
     limits: LimitsOf = LimitsOf.WORKING_TREE
     changed: tuple[str, ...] = ()  # files that hold limits, relative to the repository root
+    holding: tuple[str, ...] = ()  # where limits lie, changed or not
     base_text: bytes | None = None  # gate.yml of the base branch
     approved_by: str = ""
 
@@ -52,7 +53,7 @@ def standing(
     holding = [name, *_holding(head, root), *_holding(base, root)]
     touched = _every_file(root, holding) if changed is None else _touched(changed, holding)
     accepted = approved(client, event.repository, pull, base.approval.label)
-    return Standing(LimitsOf.BOTH, tuple(touched), text, accepted or "")
+    return Standing(LimitsOf.BOTH, tuple(touched), tuple(holding), text, accepted or "")
 
 
 def approved(client: github.Client, repository: str, pull: github.PullRequest, label: str | None) -> str | None:
@@ -117,7 +118,13 @@ def _every_file(root: Path, holding: Iterable[str]) -> list[str]:
 
 
 def lay_out_base(
-    client: github.Client, event: github.Event, found: Standing, checkout: Path, target: Path, name: str
+    client: github.Client,
+    server: lfs.Server,
+    event: github.Event,
+    found: Standing,
+    checkout: Path,
+    target: Path,
+    name: str,
 ) -> None:
     """Make the copy in which the files that hold limits are base's."""
     assert event.pull_request is not None
@@ -129,16 +136,8 @@ def lay_out_base(
         path.unlink(missing_ok=True)
         if content is not None:
             write_bytes(path, content)
-            _refuse_pointer(path, changed)
     write_bytes(prepare.inside(target, name), found.base_text)
-
-
-def _refuse_pointer(path: Path, name: str) -> None:
-    if is_lfs_pointer(path):
-        raise NoAnswer(
-            f"{name}: holds limits, lies in Git LFS, and this pull request changes it; the base branch's version cannot be "
-            "fetched yet. Change it in a pull request of its own"
-        )
+    server.fetch(lfs.pointers(target, lambda path: bool(_touched([path], found.holding))))
 
 
 # --- what judges it ------------------------------------------------------------------------------------------------

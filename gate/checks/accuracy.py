@@ -369,7 +369,9 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         write_per_item(earlier.per_item_path(subject.out, entry.name, subject.candidate.policy.name), evidence)
     missing = [_not_paired(subject, name, why) for name, why in refused.items()]
     rows = judge(evidence, budget, subject.engine.environment)
-    if entry.metric and metrics.is_own(entry.metric):  # nobody but the pull request's own code says how good an answer is
+    if entry.metric and metrics.is_own(
+        entry.metric
+    ):  # nobody but the pull request's own code says how good an answer is
         rows = tuple(row.model_copy(update={"basis": Basis.REPORTED}) for row in rows)
     return (*rows, *missing)
 
@@ -385,7 +387,9 @@ def load_metric(subject: Subject, dataset: Dataset) -> Metric:
 def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
     """Return the metric that the labels can be held to; None is agreement with the reference."""
     if dataset.labels is None:
-        limited = budget is not None and (budget.at_least is not None or budget.drop is not None or budget.asks_every_item)
+        limited = budget is not None and (
+            budget.at_least is not None or budget.drop is not None or budget.asks_every_item
+        )
         if limited and choice is None:
             raise UsageError(
                 f"budgets.accuracy: at_least and drop need labels; dataset {dataset.where} has none. Give it labels, or name a "

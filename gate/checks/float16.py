@@ -9,6 +9,7 @@ feared, not known: they warn, except where an op's failure was measured on a dev
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -408,8 +409,62 @@ def trial_limit(subject: Subject) -> float:
 def _answer(subject: Subject) -> tuple[Result, ...]:
     if why := not_judged(subject):
         return (why,)
+    models, budget = find_models(subject), subject.entry.budgets.float16
     ours = subject.engine.environment.engine == "mil"  # only our evaluator can round one op and not another
-    return (judge_facts(measure(subject, find_models(subject), blame=ours), subject.entry.budgets.float16),)
+    result = judge_facts(measure(subject, models, blame=ours), budget)
+    if ours:
+        return (result,)
+    others = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units[1:])
+    rows = (result, *(judge_facts(measure(other, models, blame=False), budget) for other in others))
+    if find_spec("torch") is None:  # a Mac that was handed packages: the evaluator's own row stands beside these
+        return rows
+    low, high = _expected(subject, models)
+    return tuple(row.model_copy(update={"findings": (*row.findings, _beside(row, low, high))}) for row in rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ on a Mac
+
+
+def _expected(subject: Subject, models: "Models") -> tuple[float, float]:
+    """What the evaluator says that an Apple engine may lose: rounding each op once, and inside composite ops as well."""
+    from gate.engine.mil import MilEngine
+
+    facts = measure(replace(subject, engine=MilEngine()), models, blame=False)
+    harsher = [d for tier, row in facts.feared if tier is not Tier.ACCUMULATE16 for d in row]
+    low = max(_size(d) for d in facts.declared)
+    return low, max([low, *map(_size, harsher)])
+
+
+def _size(d: OutputDifference) -> float:
+    return d.error if d.sound else float("inf")
+
+
+def _beside(row: Result, low: float, high: float) -> Finding:
+    """Compare what a compute unit lost with what the evaluator expects."""
+    lost = float("inf") if row.outcome is Outcome.FAIL and _nonfinite_rule(row) else _largest(row)
+    inside = lost <= max(high, WARN_ERROR)
+    return Finding(
+        rule="float16.measured",
+        severity=Severity.INFO if inside else Severity.WARNING,
+        message=f"{row.environment.compute_units} loses {_lost(lost)} of the range; the evaluator expects {_lost(low)} to {_lost(high)}.",
+        advice=""
+        if inside
+        else "this device loses more than the evaluator knows of: keep the measured number, and report the op",
+    )
+
+
+def _nonfinite_rule(row: Result) -> bool:
+    return any(f.rule in ("float16.nonfinite", "float16.integers") for f in row.findings)
+
+
+def _largest(row: Result) -> float:
+    return max(
+        (float(m.value) for m in row.measurements if m.name.startswith("error:") and m.value is not None), default=0.0
+    )
+
+
+def _lost(error: float) -> str:
+    return percent(error) if error < float("inf") else "all"
 
 
 CHECK = Check(CheckName.FLOAT16, "Does half precision hurt?", _answer)

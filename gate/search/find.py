@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gate.policy import Policy, Precision, Target
+from gate.quantity import size as size_words
 from gate.search.assignment import Assignment, Move, after, front, moves
 from gate.search.ground import Ground
 from gate.search.options import LEAVE, OPTIONS, Option, carried, mixed_policy
@@ -194,9 +195,14 @@ class _Search:
                 blocked.add(move.weight)
 
     def fit(self, start: Assignment, path: Sequence[Move], size: int) -> None:
-        """Take the least compressed assignment under a size, accepted or not."""
-        length = next((i for i in range(len(path) + 1) if self.ground.bytes(after(start, path[:i])) <= size), len(path))
-        self.accepts(after(start, path[:length]), keep=True)
+        """Take the least compressed assignment under a size, accepted or not; the smallest where none is under it."""
+        every = [after(start, path[:length]) for length in range(len(path) + 1)]
+        likely = next((i for i, one in enumerate(every) if self.ground.bytes(one) <= size), len(path))
+        fitting = (one for one in every[likely:] if self.ground.exact_bytes(one) <= size)
+        chosen = next(fitting, every[-1])
+        if self.ground.exact_bytes(chosen) > size:
+            self.note(f"no assignment is under {size:,} bytes; this is the smallest")
+        self.accepts(chosen, keep=True)
 
     def may_try(self) -> bool:
         if len(self.found.tried) >= MOST_TRIALS:
@@ -213,7 +219,7 @@ class _Search:
             choices = {n: None if option == LEAVE else self.known[option] for n, option in assignment.items()}
             self.found.policy = mixed_policy(choices, self.precision, self.ground.own_layers)
         what = "passes" if verdict.accepted else f"falls: {verdict.why}"
-        self.progress(f"about {verdict.bytes / 1e3:,.1f} kB {what}")
+        self.progress(f"{size_words(verdict.bytes)} {what}")
         return verdict.accepted
 
     def note(self, text: str) -> None:

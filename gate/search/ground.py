@@ -4,6 +4,7 @@
 The items that certify are not here: a search cannot look at them. Every sample that a model is run on is counted.
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ import numpy.typing as npt
 
 from gate import mil
 from gate.bench import Bench
+from gate.candidate import read_package
 from gate.compress import Workers, encode_weights
 from gate.compress.encoded import Encoded, decode
+from gate.compress.package import Key, write_package
 from gate.data import Batch, Dataset
 from gate.engine import plain
 from gate.metrics import Metric, batched
@@ -48,10 +51,15 @@ class Form:
 class Place:
     """A weight that may be compressed."""
 
-    name: str
+    key: Key
     layer: str | None
     elements: int
     forms: dict[str, Form]
+
+    @property
+    def name(self) -> str:
+        """Name of the constant."""
+        return self.key[1]
 
     @property
     def label(self) -> str:
@@ -90,9 +98,10 @@ class Ground:
             weight = plan.weight
             if weight.function != self.evaluator.function.name or encoded is None:
                 continue
+            as_it_is = _blob(weight.constant.stored_bytes)
             place = self.places.setdefault(
                 weight.name,
-                Place(weight.name, weight.layer, weight.elements, {LEAVE: Form(_blob(weight.constant.stored_bytes))}),
+                Place((weight.function, weight.name), weight.layer, weight.elements, {LEAVE: Form(as_it_is)}),
             )
             place.forms[option.name] = Form(_stored_bytes(encoded), encoded)
 
@@ -114,6 +123,17 @@ class Ground:
             for name, option in assignment.items()
         )
         return self.package_bytes - sum(saved)
+
+    def exact_bytes(self, assignment: Mapping[str, str]) -> int:
+        """Write the package of an assignment, and return its size."""
+        places = ((self.places[name], option) for name, option in assignment.items())
+        encoded = {place.key: form for place, option in places if (form := place.forms[option].encoded) is not None}
+        if not encoded:
+            return self.package_bytes
+        with tempfile.TemporaryDirectory(prefix="gate-search-") as folder:
+            out = Path(folder) / self.package.name
+            write_package(self.package, encoded, out)
+            return read_package(out).bytes
 
     def samples(self, count: int) -> list[Mapping[str, Array]]:
         """Return the first items as the model takes them."""

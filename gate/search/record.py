@@ -53,8 +53,6 @@ def _measurements(found: Found) -> Iterator[Measurement]:
         unit = drop_unit(found.goal.metric)
         what = "on the search items, from which it was chosen: no certificate"
         yield Measurement(name="search_drop", value=found.best.drop, unit=unit, n=found.best.items, method=what)
-        about = "sum of the stored weights; the size check counts the package"
-        yield Measurement(name="predicted_bytes", value=found.best.bytes, unit=Unit.BYTES, method=about)
 
 
 # --- curves ------------------------------------------------------------------------------------------------------------
@@ -175,7 +173,7 @@ def _words(found: Found, verdict: Verdict) -> str:
         if option != best.get(name)
     ]
     shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
-    return f"about {size(verdict.bytes)} ({shown or 'the same'})"
+    return f"{size(verdict.bytes)} ({shown or 'the same'})"
 
 
 def _note(rule: str, message: str, severity: Severity = Severity.INFO, advice: str = "") -> Finding:

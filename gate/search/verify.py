@@ -22,7 +22,8 @@ from gate.search.ground import Ground
 from gate.stats import Flips
 
 FIRST_LOOK = 32  # items; then twice as many, and so on
-DOUBT = 0.5  # further lost items that are assumed, for having chosen among many; a judgement, not measured
+DOUBT = 0.5  # further lost items that are assumed, since none lost among few says little; a judgement, not measured
+ASSURANCE = 0.9  # with which a candidate whose true loss is what was seen would be certified; choosing among many lowers it
 DEFAULT_DROP = Change(0.01, ChangeKind.POINTS)  # where the team set none: 1 point of a proportion
 DEFAULT_RELATIVE = Change(0.01, ChangeKind.RELATIVE)
 MOST_DISTANCE = 0.08  # of an output without labels; 10 % is what the check allows
@@ -33,7 +34,7 @@ class Verdict:
     """One assignment on the search items."""
 
     assignment: Mapping[str, str]
-    bytes: int  # about
+    bytes: int  # of the package
     accepted: bool
     drop: float  # seen; in points, or in the metric's own unit
     items: int
@@ -99,15 +100,19 @@ class Goal:
 
     def _projected(self, flips: Flips, total: int) -> Flips:
         scale = self.confirm_items / total
-        lost = min(round((flips.lost + DOUBT) * scale), self.confirm_items)
+        spread = float(np.sqrt(flips.lost * (1 + 1 / scale)))  # of the difference between two draws of so rare a thing
+        expected = flips.lost + DOUBT + stats.quantile(ASSURANCE) * spread
+        lost = min(round(expected * scale), self.confirm_items)
         return Flips(self.confirm_items, lost, min(int(flips.gained * scale), self.confirm_items - lost))
 
     def _too_low(self, evidence: Evidence, total: int) -> str | None:
         if not np.isfinite(evidence.candidate).all():
             return "an answer is not finite"
         found = compare(evidence, "source", Limit.of(self.budget))
-        shrunk = float(np.sqrt(total / self.confirm_items))
-        high = found.drop + (found.interval.high - found.drop) * shrunk
+        here = (found.interval.high - found.drop) / stats.quantile(self.budget.confidence)  # standard error
+        there = here * float(np.sqrt(total / self.confirm_items))
+        spread = stats.quantile(ASSURANCE) * float(np.hypot(here, there))  # of the difference between the two parts
+        high = found.drop + spread + there * stats.quantile(self.budget.confidence)
         seen = found.drop * evidence.n / total if evidence.n < total else high
         return None if seen < float(self.margin) else f"the drop may be {seen:.3g}, {float(self.margin):.3g} allowed"
 
@@ -140,7 +145,7 @@ def verify(ground: Ground, goal: Goal, assignment: Mapping[str, str], purpose: s
         count = min(2 * count, total)
     return Verdict(
         assignment,
-        ground.bytes(assignment),
+        ground.exact_bytes(assignment),
         fault is None,
         _drop(evidence),
         count,

@@ -100,6 +100,7 @@ class FakeGitHub:
 
     repository: str = "team/app"
     prefix: str = ""  # "/api/v3" for Enterprise Server
+    link_root: str | None = None  # where the links to next pages point, when not to this server
     login: str | None = None  # None: the token of an app, which may not ask for its user
     read_only: bool = False
     comments: list[dict[str, Any]] = field(default_factory=list)
@@ -372,6 +373,8 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         if path.startswith("/signed-download/"):
             return self.send_archive(int(path.rsplit("/", 1)[1]))
+        if not path.startswith(github.prefix):
+            return self.send(404, component("basic-error", message="Not Found"))
         path = path.removeprefix(github.prefix)
         with github._lock:
             github.log.append((self.command, path))
@@ -422,7 +425,7 @@ class _Handler(BaseHTTPRequestHandler):
     def page(self, items: list[Any], query: dict[str, str], path: str) -> tuple[list[Any], dict[str, str]]:
         size, number = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
         rest = "&".join(f"{key}={value}" for key, value in query.items() if key != "page")
-        following = f'<{self.github.api_url}{path}?{rest}&page={number + 1}>; rel="next"'
+        following = f'<{self.github.link_root or self.github.api_url}{path}?{rest}&page={number + 1}>; rel="next"'
         more = len(items) > size * number
         return items[size * (number - 1) : size * number], {"link": following} if more else {}
 

@@ -24,7 +24,11 @@ from runner import Edit, Ended, Runner, commit, copy_action, make_checkout, need
 TOKEN = "ghs_T0kenOfTheJob"
 LOG_BYTES = 1_000_000_000
 
-pytestmark = [pytest.mark.slow, needs_namespaces, pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")]
+pytestmark = [
+    pytest.mark.slow,
+    needs_namespaces,
+    pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's"),
+]
 
 GATE_YML = """
 version: 1

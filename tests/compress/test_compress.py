@@ -202,7 +202,10 @@ def test_a_target_that_cannot_carry_the_policy_is_refused_before_any_work(packag
 
 def test_steps_that_have_no_common_form_are_refused(packages, tmp_path):
     recipe = policy({"palettize": {"bits": 4}}, {"prune": {"sparsity": "50 %"}})
-    with pytest.raises(PolicyError, match=r"palettize, then prune cannot be stored together; known: prune, then pal"):
+    with pytest.raises(
+        PolicyError,
+        match=r"palettize, then prune cannot be stored together; known: palettize, then quantize; prune, then pal",
+    ):
         compress(packages["iOS18"], recipe, tmp_path / "out.mlpackage", target=Target.IOS18)
 
 

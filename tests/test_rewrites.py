@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rewrite that a finding suggests computes the same, and every op of it converts."""
+
+import coremltools as ct
+import numpy as np
+import pytest
+import torch
+
+from gate.convert import ADVICE
+from gate.mil.evaluator import load
+from tests.mil.models import convert
+
+X, Y = torch.tensor([[1.5, -2.25, 0.75, 3.0]]), torch.tensor([[2.0, 1.0, -0.5, 4.0]])
+POSITIVE = X.abs() + 1
+MATRICES = torch.arange(12.0).reshape(1, 4, 3) / 7, torch.ones(1, 2, 3) / 3
+
+
+@pytest.mark.parametrize(
+    ("missing", "rewrite", "original", "inputs"),
+    [
+        ("acosh", "torch.log(x + torch.sqrt(x * x - 1))", lambda x, y: torch.acosh(x), (POSITIVE, Y)),
+        ("copysign", "torch.abs(x) * torch.sign(y)", torch.copysign, (X, Y)),
+        ("dist", "torch.sqrt(((x - y) ** 2).sum())", torch.dist, (X, Y)),
+        ("erfc", "1 - torch.erf(x)", lambda x, y: torch.erfc(x), (X, Y)),
+        ("fmax", "torch.maximum(x, y)", torch.fmax, (X, Y)),
+        ("fmod", "x - torch.sign(x / y) * torch.floor(torch.abs(x / y)) * y", torch.fmod, (X, Y)),
+        ("hypot", "torch.sqrt(x * x + y * y)", torch.hypot, (X, Y)),
+        ("lerp", "x + weight * (y - x)", lambda x, y: torch.lerp(x, y, 0.25), (X, Y)),
+        ("trunc", "torch.sign(x) * torch.floor(torch.abs(x))", lambda x, y: torch.trunc(x), (X, Y)),
+        (
+            "cdist",
+            "torch.sqrt(torch.clamp((x * x).sum(-1)[..., None] + (y * y).sum(-1)[..., None, :] - 2 * x @ y.transpose(-1, -2), min=0))",
+            torch.cdist,
+            MATRICES,
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
+)
+def test_a_rewrite_converts_and_computes_the_same(missing, rewrite, original, inputs):
+    assert rewrite in ADVICE[missing]
+    module = torch.nn.Module()
+    module.forward = eval(f"lambda x, y: {rewrite} + 0 * y.sum()", {"torch": torch, "weight": 0.25})
+    types = [ct.TensorType(name, shape=t.shape, dtype=np.float32) for name, t in zip("xy", inputs, strict=True)]
+    model = convert(module, inputs, types)
+
+    (found,) = load(model, precision="float32").predict({"x": inputs[0].numpy(), "y": inputs[1].numpy()}).values()
+
+    assert np.allclose(found, original(*inputs).numpy(), rtol=1e-2, atol=5e-3)
