@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow conformance cases lint format docs bench clean
+.PHONY: help demo test test-slow conformance conformance-sample cases lint format docs bench clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -33,11 +33,22 @@ demo: $(STAMP)  ## run the gate on a real trained model: make demo [EXAMPLE=digi
 test: $(STAMP) $(VENV)/.example-mnist $(VENV)/.example-basic-pitch  ## the default test suite, under 10 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow and not conformance and not oci"
 
-test-slow: $(STAMP)  ## the slow tests too
+$(VENV)/.real: $(STAMP) tests/real/requirements.txt
+	@$(BIN)/pip install --quiet --no-deps --requirement tests/real/requirements.txt
+	@touch $@
+
+test-slow: $(STAMP) $(VENV)/.example-mnist $(VENV)/.example-basic-pitch $(VENV)/.real  ## the slow tests too
 	@$(BIN)/python -m pytest -q -m "slow"
 
-conformance: $(STAMP)  ## coremltools' own tests, answered by our evaluator; resumable, over an hour
+$(VENV)/.conformance: $(STAMP) tests/conformance/requirements.txt
+	@$(BIN)/pip install --quiet --constraint constraints.txt --requirement tests/conformance/requirements.txt
+	@touch $@
+
+conformance: $(VENV)/.conformance  ## coremltools' own tests, answered by our evaluator; resumable, two hours
 	@$(BIN)/python -m tests.conformance.run --resume out/conformance
+
+conformance-sample: $(VENV)/.conformance  ## 400 of them that count, in seeded order: what CI runs
+	@timeout 900 $(BIN)/python -m pytest -q -m conformance tests/conformance
 
 lint: $(STAMP)  ## ruff, mypy, and the linters of actions, workflows and the Dockerfile
 	@$(BIN)/ruff check .

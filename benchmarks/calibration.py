@@ -2,9 +2,9 @@
 """What do 8-bit activations cost in accuracy, calibrated on all items and, as coremltools 9.0 does, on the last one only?
 
 Both examples, converted to float16 and then to `w8a8` with the range of each observer: on all calibration items (`all`), and on
-one item, as `coremltools.optimize.coreml.linear_quantize_activations` keeps the last sample's range. Which item is last is chance,
-so that each of eight items is once the last, and once a blank image, which is a legal
-input. Items that calibrate are never judged.
+one item, as `coremltools.optimize.coreml.linear_quantize_activations` keeps the last sample's range. Which item is last is
+chance, so that each of eight items is once the last, and once a blank image, which is a legal input. Items that calibrate are
+never judged.
 
     python benchmarks/calibration.py [--examples digits mnist]
 """
@@ -70,7 +70,7 @@ def answers(path: Path, images: np.ndarray) -> np.ndarray:
     from gate import mil
 
     rows = mil.load(path).predict([{"x": image[None]} for image in images])
-    return np.stack([next(iter(row.values())).reshape(-1) for row in rows])
+    return np.stack([next(iter(row.values())).reshape(-1) for row in rows]).astype(np.float64)  # squares overflow float16
 
 
 def accuracy(rows: np.ndarray, labels: np.ndarray) -> float:

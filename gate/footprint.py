@@ -6,6 +6,7 @@ weights: here some of the bytes are deflated and the rest taken to be alike. Wha
 text; without a Mac its size can only be estimated.
 """
 
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from gate.mil.weights import Weight, weights
 
 CHUNK = 1 << 20
 MOST_CHUNKS = 8  # that are deflated; a second for 30 of them
+UUID = re.compile(rb"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 MOST_SHOWN = 39  # weights or layers; the others in one sum, so that the drawing stays bars
 
 
@@ -57,17 +59,41 @@ def _files(package: Path) -> list[Path]:
 
 
 def download_bytes(package: Path) -> int:
-    """Estimate the size of a compressed archive: some chunks are deflated, spread evenly, the others taken to be alike."""
-    chunks = [(file, at) for file in _files(package) for at in range(0, file.stat().st_size, CHUNK)]
+    """Estimate the size of a compressed archive: some chunks are deflated, spread evenly, the others taken to be alike.
+
+    The same program gives the same estimate: UUIDs and byte order, which change each time a package is saved, are left out.
+    """
+    files = [(file, _settled(file)) for file in _files(package)]
+    sizes = [(file, data, file.stat().st_size if data is None else len(data)) for file, data in files]
+    chunks = [(file, data, at) for file, data, size in sizes for at in range(0, size, CHUNK)]
     every = max(1, -(-len(chunks) // MOST_CHUNKS))
     stored = deflated = 0
-    for file, at in chunks[::every]:
-        with file.open("rb") as stream:
-            stream.seek(at)
-            data = stream.read(CHUNK)
-        stored, deflated = stored + len(data), deflated + len(zlib.compress(data))
-    total = sum(file.stat().st_size for file in _files(package))
-    return round(total * deflated / stored) if stored else 0
+    for file, data, at in chunks[::every]:
+        chunk = _chunk(file, at) if data is None else data[at : at + CHUNK]
+        stored, deflated = stored + len(chunk), deflated + len(zlib.compress(chunk))
+    return round(sum(size for _, _, size in sizes) * deflated / stored) if stored else 0
+
+
+def _settled(file: Path) -> bytes | None:
+    """The bytes of a file whose order or names are arbitrary, put in order; None for one that is taken as it is."""
+    if file.name == "Manifest.json":
+        return b"\n".join(sorted(UUID.sub(b"", file.read_bytes()).splitlines()))
+    if file.suffix != ".mlmodel":
+        return None
+    from coremltools.proto import Model_pb2
+
+    spec = Model_pb2.Model()
+    try:
+        spec.ParseFromString(file.read_bytes())
+    except Exception:  # protobuf's own error has another name in each of its implementations; such a file is taken as it is
+        return None
+    return bytes(spec.SerializeToString(deterministic=True))
+
+
+def _chunk(file: Path, at: int) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(at)
+        return stream.read(CHUNK)
 
 
 def _compiled(package: Path) -> int | None:

@@ -82,9 +82,15 @@ def test_the_defaults_of_action_yml_are_the_defaults_of_the_code() -> None:
 
 def test_every_input_is_handed_to_a_step_and_read_there() -> None:
     handed = {name for step in metadata()["runs"]["steps"] for name in step.get("env", {})}
-    assert handed - {"GATE_PYTHON", "GATE_TOKEN", "GATE_WORK", "GATE_SANDBOX", "GATE_IMAGE", "GATE_EXTRA", "SETUP_PYTHON"} == {
-        f"INPUT_{name.upper().replace('-', '_')}" for name in metadata()["inputs"] if name != "token"
-    }
+    assert handed - {
+        "GATE_PYTHON",
+        "GATE_TOKEN",
+        "GATE_WORK",
+        "GATE_SANDBOX",
+        "GATE_IMAGE",
+        "GATE_EXTRA",
+        "SETUP_PYTHON",
+    } == {f"INPUT_{name.upper().replace('-', '_')}" for name in metadata()["inputs"] if name != "token"}
 
 
 def test_only_prepare_and_report_are_handed_a_token() -> None:
@@ -145,7 +151,6 @@ def test_the_arguments_of_both_docker_runs_are_exactly_these() -> None:
         "--pids-limit=1024", "--memory=7000", "--memory-swap=7000", "--ulimit=core=0",
         "--mount=type=bind,src=/runner/temp/x/source,dst=/gate/source,readonly",
         "--mount=type=bind,src=/runner/temp/x/base,dst=/gate/base,readonly",
-        "--mount=type=bind,src=/runner/temp/x/baseline,dst=/gate/baseline,readonly",
     ]  # fmt: skip
     assert judge.arguments == [
         "docker", "run", "--rm", "--init", "--pull=never", "--name=coreml-gate-x-judge", "--workdir=/gate/source", *closed,

@@ -267,7 +267,7 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         if tier is Tier.DECLARED and not any(d.error > WARN_ERROR for d in facts.declared):
             return facts
     if not blame:
-        return replace(facts, worst=seen.worst(found))
+        return replace(facts, worst=seen.worst(found)) if _is_ours(subject) else facts
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
@@ -324,13 +324,18 @@ def _reference(subject: Subject, models: "Models") -> tuple[tuple[Outputs, ...],
     A finished package is compared with itself in float32, as is a program that draws random numbers.
     """
     bench = subject.bench
-    own = bench.answers(subject.engine, models.float32 or models.float16, "float32")
     incomparable = not bench.steady or random_ops(models.float16)
-    if subject.conversion.float32 is None or bench.reference is None or incomparable:
+    reference = None if subject.conversion.float32 is None or incomparable else bench.reference
+    if reference is not None and not _is_ours(
+        subject
+    ):  # a Mac may lack our evaluator; where it is, fidelity was judged
+        return reference, ()
+    own = bench.answers(subject.engine, models.float32 or models.float16, "float32")
+    if reference is None:
         return own, ()
     limit = subject.entry.budgets.fidelity.error
-    apart = compare(bench.reference, own, bench.ranges(bench.reference))
-    return (bench.reference, ()) if all(d.sound and d.error <= limit for d in apart) else (own, (CONVERTER_FIRST,))
+    apart = compare(reference, own, bench.ranges(reference))
+    return (reference, ()) if all(d.sound and d.error <= limit for d in apart) else (own, (CONVERTER_FIRST,))
 
 
 CONVERTER_FIRST = Finding(
@@ -410,16 +415,18 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     if why := not_judged(subject):
         return (why,)
     models, budget = find_models(subject), subject.entry.budgets.float16
-    ours = subject.engine.environment.engine == "mil"  # only our evaluator can round one op and not another
-    result = judge_facts(measure(subject, models, blame=ours), budget)
-    if ours:
-        return (result,)
-    others = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units[1:])
-    rows = (result, *(judge_facts(measure(other, models, blame=False), budget) for other in others))
+    if _is_ours(subject):  # only our evaluator can round one op and not another
+        return (judge_facts(measure(subject, models), budget),)
+    each = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units)
+    rows = [judge_facts(measure(one, models, blame=False), budget) for one in each]
     if find_spec("torch") is None:  # a Mac that was handed packages: the evaluator's own row stands beside these
-        return rows
+        return tuple(rows)
     low, high = _expected(subject, models)
     return tuple(row.model_copy(update={"findings": (*row.findings, _beside(row, low, high))}) for row in rows)
+
+
+def _is_ours(subject: Subject) -> bool:
+    return subject.engine.environment.engine == "mil"
 
 
 # ------------------------------------------------------------------------------------------------------------ on a Mac

@@ -83,7 +83,9 @@ def find_cure(
 def _why_none(search: "_Search", conversions: int) -> str:
     """Say how far precision gets, so that a reader knows what is left to do."""
     if conversions == ATTEMPTS:
-        return f"no cure within {ATTEMPTS} conversions: trials pass, the packages do not; take the advice for the first op"
+        return (
+            f"no cure within {ATTEMPTS} conversions: trials pass, the packages do not; take the advice for the first op"
+        )
     ranked = {place.index for place in search.ranked()}
     left = search.damage([place for place in search.ops if place.index not in ranked])
     still = "infinite or NaN" if left >= NONFINITE else f"off by {percent(left)} of their range"

@@ -23,7 +23,7 @@ from gate.quantity import parse_duration, parse_size
 from gate.report import Role
 from gate.search.find import Ask, Found, Progress, find
 from gate.search.ground import Ground
-from gate.search.options import AUTO, OPTIONS, carried, mixed_policy, write_policy
+from gate.search.options import AUTO, GROUPED, OPTIONS, carried, mixed_policy, write_policy
 from gate.search.record import INTERRUPTED, SLICE, file_note, result
 from gate.search.verify import Goal
 
@@ -44,7 +44,7 @@ __all__ = [
 
 def ask(size: str, time: str, options: tuple[str, ...], tradeoff: bool) -> Ask:
     """Read what was asked for on the command line."""
-    known = [option.name for option in OPTIONS]
+    known = [option.name for option in (*OPTIONS, *GROUPED)]
     for name in options:
         if name not in known:
             raise UsageError(f"--option {name}: no such option; known: {', '.join(known)}")
@@ -107,7 +107,7 @@ def _modern(before: Path, trial: Trial, ask: Ask) -> Path:
     """Return the package in the opset that all options of the target can be stored in."""
     program = load_program(before)
     oldest = min(int(f.opset.removeprefix("CoreML")) for f in program.functions.values()) + 10
-    options = carried(OPTIONS, trial.target)
+    options = carried((*OPTIONS, *GROUPED) if ask.options else OPTIONS, trial.target)
     wanted = [
         o.everywhere(Precision.FLOAT16).needed_target for o in options if not ask.options or o.name in ask.options
     ]

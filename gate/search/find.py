@@ -13,7 +13,7 @@ from gate.policy import Policy, Precision, Target
 from gate.quantity import size as size_words
 from gate.search.assignment import Assignment, Move, after, front, moves
 from gate.search.ground import Ground
-from gate.search.options import LEAVE, OPTIONS, Option, carried, mixed_policy
+from gate.search.options import GROUPED, LEAVE, OPTIONS, Option, carried, mixed_policy
 from gate.search.sensitivity import Effect, Sensitivities, items_for, measure
 from gate.search.tradeoff import Curve, curves
 from gate.search.verify import Goal, Verdict, verify
@@ -114,7 +114,7 @@ class _Search:
     ) -> None:
         self.ground, self.goal, self.ask, self.target = ground, goal, ask, target
         self.precision, self.clock, self.found, self.progress = precision, clock, found, progress
-        self.known = {option.name: option for option in carried(OPTIONS, target)}
+        self.known = {option.name: option for option in carried((*OPTIONS, *GROUPED), target)}
 
     def run(self) -> None:
         self.compress()
@@ -129,7 +129,8 @@ class _Search:
         return option.everywhere(self.precision)
 
     def compress(self) -> None:
-        wanted = [o for o in self.known.values() if not self.ask.options or o.name in self.ask.options]
+        names = self.ask.options or tuple(option.name for option in OPTIONS)
+        wanted = [option for option in self.known.values() if option.name in names]
         for number, option in enumerate(wanted, 1):
             if number > 1 and not self.clock.within(COMPRESS_SHARE):
                 self.note(f"{len(wanted) - number + 1} of {len(wanted)} options were not tried, for lack of time")

@@ -71,6 +71,9 @@ OPTIONS: tuple[Option, ...] = (
     _pruned(50),
     _pruned(50, INT8),
     _palette(8),
+)
+# A table for each group of channels takes ten times as long to find; tried where they are asked for by name.
+GROUPED: tuple[Option, ...] = (
     _grouped(4, 16),
     _grouped(3, 16),
     _grouped(2, 16),

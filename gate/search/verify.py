@@ -23,7 +23,9 @@ from gate.stats import Flips
 
 FIRST_LOOK = 32  # items; then twice as many, and so on
 DOUBT = 0.5  # further lost items that are assumed, since none lost among few says little; a judgement, not measured
-ASSURANCE = 0.9  # with which a candidate whose true loss is what was seen would be certified; choosing among many lowers it
+ASSURANCE = (
+    0.9  # with which a candidate whose true loss is what was seen would be certified; choosing among many lowers it
+)
 DEFAULT_DROP = Change(0.01, ChangeKind.POINTS)  # where the team set none: 1 point of a proportion
 DEFAULT_RELATIVE = Change(0.01, ChangeKind.RELATIVE)
 MOST_DISTANCE = 0.08  # of an output without labels; 10 % is what the check allows

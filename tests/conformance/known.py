@@ -19,10 +19,6 @@ class Known:
 
 KNOWN = (
     Known(
-        ("backend/mil/test_load.py", "function"),
-        "compares numbers, and then loads the compiled model, which only Apple's framework makes",
-    ),
-    Known(
         ("iOS15/test_image_resizing.py", "TestCropResize"),
         "boxes far outside the image, which the documentation excludes: the expected values follow none of its formulas",
     ),

@@ -2,8 +2,8 @@
 """What does coremltools find when it takes this machine for a Mac?
 
 A platform that answers "macOS", and our `_MLModelProxy`, the one class of Apple's framework through which `MLModel.predict` and
-`make_state` work. coremltools' own checks before it stay. What a test asks of the framework beside that (compiled models,
-compute plans, benchmarks) is absent.
+`make_state` work. coremltools' own checks before it stay. A compiled model is the package itself. What a test asks of the framework
+beside that (what is in a compiled model, compute plans, benchmarks) is absent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def install_framework(witness: Witness) -> None:
         def __init__(self, path: str, compute_units: str, function: str, hints: object, asset: object) -> None:
             super().__init__(Path(path), function or None, witness)
 
-    coremltools.models.model._MLModelProxy = Proxy
+    for module in (coremltools.models.model, coremltools.models._compiled_model):
+        module._MLModelProxy = Proxy
 
 
 class Framework:
@@ -56,6 +57,9 @@ class Framework:
         self.path = path
         self.function = function
         self.witness = witness
+        if function is not None:
+            with framework_errors():
+                self.evaluator  # noqa: B018 (a function that is not there is told at once)
 
     @staticmethod
     def maximum_supported_specification_version() -> int:
@@ -92,7 +96,7 @@ class Framework:
         return self.predict(data, None)
 
     def get_compiled_model_path(self) -> str:
-        raise NotImplementedError("only Apple's framework compiles models")
+        return str(self.path)
 
     def newState(self) -> Any:
         with framework_errors():

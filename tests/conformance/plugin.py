@@ -74,6 +74,7 @@ class Recorder(Witness):
         Path(self.plan["current"]).write_text(test_id)
         self.observed = Observed()
         seed_everything(zlib.crc32(test_id.encode()))
+        forget_names()
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -148,6 +149,13 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def forget_names() -> None:
+    """Let coremltools number the names of a program from 0, as in a new process: some tests ask for `relu_0`."""
+    from coremltools.converters.mil.mil import Builder
+
+    Builder.name_count.clear()
 
 
 @contextmanager

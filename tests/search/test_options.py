@@ -8,9 +8,9 @@ from gate import policy as policies
 from gate.compress import compress
 from gate.errors import PolicyError
 from gate.policy import Palettize, Policy, Precision, Prune, Quantize, Target
-from gate.search.options import INT4, INT8, OPTIONS, carried, mixed_policy, write_policy
+from gate.search.options import GROUPED, INT4, INT8, OPTIONS, carried, mixed_policy, write_policy
 
-BY_NAME = {option.name: option for option in OPTIONS}
+BY_NAME = {option.name: option for option in (*OPTIONS, *GROUPED)}
 PALETTE4, PALETTE2, JOINT, PRUNED = (
     BY_NAME[name] for name in ("palette-4bit", "palette-2bit", "prune-50+palette-4bit", "prune-75")
 )
@@ -85,8 +85,8 @@ def test_the_file_reads_back_as_the_policy(tmp_path):
 
 def test_steps_without_a_common_form_are_refused_where_a_weight_would_take_both(packages, tmp_path):
     both = {"name": "both", "summary": "", "requires": {"deployment_target": "iOS18"}, "precision": "float16",
-            "steps": [{"palettize": {"bits": 4}}, {"quantize": {"dtype": "int8"}}]}  # fmt: skip
-    with pytest.raises(PolicyError, match="palettize, then quantize cannot be stored together"):
+            "steps": [{"quantize": {"dtype": "int8"}}, {"palettize": {"bits": 4}}]}  # fmt: skip
+    with pytest.raises(PolicyError, match="quantize, then palettize cannot be stored together"):
         compress(packages["iOS18"], Policy.model_validate(both), tmp_path / "out.mlpackage", target=Target.IOS18)
     either = both | {"overrides": [{"names": ["stem*"], "skip": ["quantize"]}, {"names": ["*"], "skip": ["palettize"]}]}
     made = compress(packages["iOS18"], Policy.model_validate(either), tmp_path / "out.mlpackage", target=Target.IOS18)
