@@ -760,6 +760,12 @@ CAUSES = (
         "try the operation without output_padding or with explicit sizes",
     ),
     _Cause(
+        r"^KeyError: '?\w+'?$",
+        "convert.arguments",
+        "coremltools 9.0 does not know this value of an argument",
+        "try another mode of the operation, or write it out",
+    ),
+    _Cause(
         r"unsupported values in for dimension",
         "convert.slice",
         "coremltools 9.0 reads a negative index as an empty slice",
@@ -773,7 +779,8 @@ def _explained(problem: Exception, route: str, captured: Any, folder: Path) -> E
     """Turn what coremltools or torch raised into one of our errors, with findings that name operations and lines."""
     if isinstance(problem, MemoryError):
         return NoAnswer(f"route {route}: the conversion ran out of memory; raise limits.memory in gate.yml")
-    text = str(problem)
+    converting = _hooks.current is not None  # else it is the team's own code that raised
+    text = f"{type(problem).__name__}: {problem}" if converting else str(problem)
     if missing := _MISSING.search(text):
         return _missing_operations(missing[1] or missing[3], route, captured, folder)
     cause, match = next(((c, m) for c in CAUSES if (m := re.search(c.pattern, text))), (None, None))

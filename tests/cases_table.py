@@ -137,6 +137,8 @@ def _numeric(cases: Sequence[Case]) -> list[Case]:
 def _whole(prefixes: Sequence[str], folder: Path) -> list[whole_cases.Row]:
     """The cases that every check has a word in: those from the field, and our own of the same kinds."""
     cases = [c for c in load_cases(*prefixes, folder=folder) if c.name.startswith(whole_cases.PREFIXES)]
+    if not cases:
+        return []
     rows = []
     print(f"\nFeasibility, pitfalls and compression, {folder.name}: {len(cases)} cases")
     with tempfile.TemporaryDirectory() as work:
