@@ -70,7 +70,9 @@ def answers(path: Path, images: np.ndarray) -> np.ndarray:
     from gate import mil
 
     rows = mil.load(path).predict([{"x": image[None]} for image in images])
-    return np.stack([next(iter(row.values())).reshape(-1) for row in rows]).astype(np.float64)  # squares overflow float16
+    return np.stack([next(iter(row.values())).reshape(-1) for row in rows]).astype(
+        np.float64
+    )  # squares overflow float16
 
 
 def accuracy(rows: np.ndarray, labels: np.ndarray) -> float:

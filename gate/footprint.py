@@ -85,7 +85,9 @@ def _settled(file: Path) -> bytes | None:
     spec = Model_pb2.Model()
     try:
         spec.ParseFromString(file.read_bytes())
-    except Exception:  # protobuf's own error has another name in each of its implementations; such a file is taken as it is
+    except (
+        Exception
+    ):  # protobuf's own error has another name in each of its implementations; such a file is taken as it is
         return None
     return bytes(spec.SerializeToString(deterministic=True))
 

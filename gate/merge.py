@@ -265,7 +265,9 @@ def _answered(model: str, candidate: Candidate, answers: Sequence[Candidate]) ->
             raise UsageError(f"{model}/{candidate.policy}: the answers are about another package; its digest differs")
         if same := {r.key for r in results} & {r.key for r in answer.results}:
             check = next(iter(same))[0]
-            raise UsageError(f"{model}/{candidate.policy}: {check} is answered twice by one environment; merge each once")
+            raise UsageError(
+                f"{model}/{candidate.policy}: {check} is answered twice by one environment; merge each once"
+            )
         results += answer.results
     return candidate.model_copy(update={"results": tuple(_in_order(results)) if answers else candidate.results})
 

@@ -345,7 +345,12 @@ class FakeGitHub:
         ours, theirs = [before, *self.history[before]], [after, *self.history[after]]
         base = next(commit for commit in theirs if commit in ours)
         behind, ahead = ours.index(base), theirs.index(base)
-        status = {(False, False): "identical", (False, True): "ahead", (True, False): "behind", (True, True): "diverged"}
+        status = {
+            (False, False): "identical",
+            (False, True): "ahead",
+            (True, False): "behind",
+            (True, True): "diverged",
+        }
         commit = component("commit", sha=base)
         return component(
             "commit-comparison",
