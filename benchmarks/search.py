@@ -131,13 +131,6 @@ def certified(trial, policy) -> tuple[int, bool, int]:
     return candidate.package.bytes, all(row.outcome is Outcome.PASS for row in rows), used
 
 
-def options(name: str) -> tuple[str, ...]:
-    """The default, and for the denoiser also the tables for groups of channels, as a team would name them with --option."""
-    from gate.search.options import GROUPED, OPTIONS
-
-    return tuple(option.name for option in (*OPTIONS, *GROUPED)) if name == "denoise" else ()
-
-
 def uniform_policies(trial) -> dict[str, object]:
     """Every shipped policy and every option that the target carries."""
     from gate.policy import Precision, load, shipped_policies
@@ -161,7 +154,7 @@ def example(name: str) -> tuple[dict[str, float], dict[str, float]]:
 
     with tempfile.TemporaryDirectory() as folder, opened(ROOT / "examples" / name / "gate.yml", Path(folder)) as trial:
         started = time.process_time()
-        found = search(trial, start_policy(trial.entry), Ask(SECONDS, options=options(name), tradeoff=False))
+        found = search(trial, start_policy(trial.entry), Ask(SECONDS, tradeoff=False))
         seconds = time.process_time() - started
         bytes_, passes, used = certified(trial, found.policy)
         uniform = {policy: certified(trial, made) for policy, made in uniform_policies(trial).items()}
