@@ -86,7 +86,7 @@ def test_page_is_as_agreed(golden):
     [
         ("all_pass", "✓ tagger passes every check that was run", "5.62 MB of 6 MB allowed, accuracy 97.2 %.", "Nothing to do; 1 warning below."),
         ("too_large", "✗ tagger is too large: 6.41 MB of 6 MB allowed", "This change grows it by 510 kB, from 5.90 MB.", "palette-4bit was tried and would pass (4.10 MB, accuracy 97.2 %)."),
-        ("cannot_convert", "✗ tagger cannot be converted to Core ML", "2 operations have no Core ML form: the spectrum in ml/tagger/frontend.py:41 and the warp in ml/tagger/model.py:112.", "Replace both by what the details suggest; nothing else was judged."),
+        ("cannot_convert", "✗ tagger cannot become a working Core ML model", "2 operations have no Core ML form: the spectrum in ml/tagger/frontend.py:41 and the warp in ml/tagger/model.py:112.", "Replace both by what the details suggest; nothing else was judged."),
         ("not_certain", "? Not certain yet for tagger: Is it accurate enough?", "128 items cannot show that accuracy is at least 92 %.", "About 310 more labelled items would settle it. It does not block."),
         ("no_answer", "! No answer for tagger: Does it convert?", "ml/tagger/model.py:build did not return within 10 min.", "See whether build() waits for a download or a lock; limits.time is the limit."),
         ("waived", "✓ tagger passes, with 1 accepted exception", "6.41 MB of 6 MB allowed, accuracy 97.3 %.", "Nothing to do."),

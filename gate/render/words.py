@@ -60,7 +60,7 @@ TOPICS = {
 }
 SAID = {Outcome.PASS: "yes", Outcome.FAIL: "no"}  # where an answer has no number
 FAILURES = {
-    CheckName.FEASIBILITY: "cannot be converted to Core ML",
+    CheckName.FEASIBILITY: "cannot become a working Core ML model",
     CheckName.FIDELITY: "computes something else once it is converted",
     CheckName.INTEGRITY: "stores weights that are not what its compression promised",
     CheckName.INTERFACE: "no longer fits the app's code",
