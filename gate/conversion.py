@@ -11,7 +11,6 @@ from pathlib import Path
 from gate.bench import Bench
 from gate.config import ModelEntry
 from gate.difference import compare
-from gate.divergence import explain
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
@@ -54,6 +53,8 @@ def failed(error: SourceFault | NoAnswer) -> Conversion:
 
 def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, bench: Bench) -> Conversion:
     """Convert a torch source in float32 by the first route that is right, then in float16 by the same route."""
+    from gate.divergence import explain  # loads torch, which a Mac that answers for handed packages may lack
+
     limit = entry.budgets.fidelity.error
 
     def matches(package: Path) -> float | None:

@@ -419,10 +419,17 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (judge_facts(measure(subject, models), budget),)
     each = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units)
     rows = [judge_facts(measure(one, models, blame=False), budget) for one in each]
-    if find_spec("torch") is None:  # a Mac that was handed packages: the evaluator's own row stands beside these
+    if not _has_torch():  # a Mac that was handed packages: the evaluator's own row stands beside these
         return tuple(rows)
     low, high = _expected(subject, models)
     return tuple(row.model_copy(update={"findings": (*row.findings, _beside(row, low, high))}) for row in rows)
+
+
+def _has_torch() -> bool:
+    try:
+        return find_spec("torch") is not None
+    except ImportError:
+        return False
 
 
 def _is_ours(subject: Subject) -> bool:
