@@ -204,7 +204,8 @@ def merge(
     from gate.render import terminal
     from gate.report import exit_code
 
-    report = join(shard, out, config=config, baseline=baseline, plan=plan)
+    base = _told_by_the_action()["base_config"]
+    report = join(shard, out, config=config, baseline=baseline, plan=plan, base_config=base)
     if json:
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:

@@ -36,6 +36,11 @@ APP = "app"
 APP_KEYS = ("budgets", "minimum_device", "increased_memory_limit")
 RANKS = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASS)  # the worst first, as `verdict` counts them
 SHOWN = 300
+RULES = CHANGED, REMOVED, BOTH = (
+    "limits.changed",
+    "limits.removed",
+    "limits.both",
+)  # in the order in which they are told
 
 
 @dataclass(frozen=True)
@@ -213,8 +218,14 @@ def _content(config: Config, name: str | None) -> str:
 
 
 def worse(ours: Model, theirs: Model) -> Model:
-    """Return the worse answer; of two alike, the one under base's limits (`ours`)."""
-    return min((ours, theirs), key=lambda model: RANKS.index(verdict(model.shipped.results)))
+    """Return the worse answer about each candidate; of two alike, the one under base's limits (`ours`).
+
+    Candidate by candidate, so that parts of a run, each of which judges some of them, keep the same ones as the whole.
+    """
+    pairs = zip(ours.candidates, theirs.candidates, strict=True)
+    kept = tuple(min(pair, key=lambda candidate: RANKS.index(verdict(candidate.results))) for pair in pairs)
+    record = ours if kept[0] is ours.shipped else theirs
+    return record.model_copy(update={"candidates": kept})
 
 
 def worse_app(ours: App, theirs: App) -> App:
@@ -243,20 +254,22 @@ def notes(
     """Say which limits change, what either side says, and whose count. `pairs`: subject, under base's limits, under its own."""
     how = f" (approved: {approved_by})" if approved_by else ""
     for change in limits.changes:
-        yield Finding(
-            rule="limits.changed", severity=Severity.WARNING, message=f"This pull request changes {change.text}{how}."
-        )
+        yield Finding(rule=CHANGED, severity=Severity.WARNING, message=f"This pull request changes {change.text}{how}.")
     for entry in limits.removed:
         message = f"This pull request takes {entry.name} out of gate.yml{how}."
-        yield Finding(rule="limits.removed", severity=Severity.WARNING, message=message)
+        yield Finding(rule=REMOVED, severity=Severity.WARNING, message=message)
     for subject, base, own in pairs:
-        message = f"{subject}: {base} under the base branch's limits, {own} under its own."
-        yield Finding(
-            rule="limits.both",
-            severity=Severity.WARNING,
-            message=message,
-            advice=_advice(base, own, approved_by, label),
-        )
+        yield note(subject, base, own, approved_by, label)
+
+
+def note(subject: str, base: Outcome, own: Outcome, approved_by: str | None, label: str | None) -> Finding:
+    """Say what either side's limits make of a subject, and whose count."""
+    return Finding(
+        rule=BOTH,
+        severity=Severity.WARNING,
+        message=f"{subject}: {base} under the base branch's limits, {own} under its own.",
+        advice=_advice(base, own, approved_by, label),
+    )
 
 
 def _advice(base: Outcome, own: Outcome, approved_by: str | None, label: str | None) -> str:

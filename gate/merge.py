@@ -19,7 +19,20 @@ from gate.config import Config, load, load_waivers
 from gate.errors import NoAnswer, UsageError
 from gate.files import sha256_file
 from gate.render import write_views
-from gate.report import App, Candidate, CheckName, Model, Outcome, Report, Result, Role, Run, make_report
+from gate.report import (
+    App,
+    Candidate,
+    CheckName,
+    Finding,
+    Model,
+    Outcome,
+    Report,
+    Result,
+    Role,
+    Run,
+    make_report,
+    verdict,
+)
 from gate.shard import read_matrix, units_of
 
 REPORT = "report.json"
@@ -95,12 +108,15 @@ def merge(
     _refuse_strangers(shards, answers)
     settings = _configuration(config or Path(shards[0].run.config), shards[0].run)
     models = tuple(_with_answers(model, answers) for model in _models(settings, shards, missing))
+    findings = [finding for piece in (*shards, *answers) for finding in piece.report.findings]
     app = _app(settings, models, baseline, missing)
-    if base_config is not None and shards[0].run.approved_by is None:
-        governed = limits.compare(base_config, config or Path(shards[0].run.config)).config
-        app = limits.worse_app(_app(governed, models, baseline, missing), app)
-    findings = tuple(dict.fromkeys(finding for piece in pieces for finding in piece.report.findings))
-    report = make_report(_run(shards), models, app, findings)
+    if base_config is not None:
+        both = limits.compare(base_config, config or Path(shards[0].run.config))
+        app, told = _under_both(both, shards[0].run, app, _app(both.config, models, baseline, missing))
+        findings += told
+    elif shards[0].run.approved_by is None:
+        _refuse_own_limits(findings)
+    report = make_report(_run(shards), models, app, _in_one_run(settings, findings))
     for piece in shards:
         _copy(piece, out)
     write_views(report, out)
@@ -297,6 +313,37 @@ def _app(config: Config, models: tuple[Model, ...], baseline: Path | None, missi
     earlier = load_baseline(baseline)[0]
     app = judge_app(config, models, earlier.total_bytes() if earlier else None, accepted)
     return App(results=(*app.results, *map(_lost, missing)))
+
+
+def _under_both(both: limits.Limits, run: Run, own: App, governed: App) -> tuple[App, list[Finding]]:
+    """Which answer about the app counts on a pull request that changes limits, and what to say of it."""
+    app = own if run.approved_by else limits.worse_app(governed, own)
+    if not both.touch(limits.APP):
+        return app, []
+    outcomes = verdict(governed.results), verdict(own.results)
+    return app, [limits.note(limits.APP, *outcomes, run.approved_by, both.base.approval.label)]
+
+
+def _refuse_own_limits(findings: Sequence[Finding]) -> None:
+    """Raise UsageError where the parts were judged under base's limits and the app would be under the pull request's own."""
+    if changed := next((finding for finding in findings if finding.rule == limits.CHANGED), None):
+        raise UsageError(
+            f"the parts were judged under the base branch's limits, too ({changed.message}); expected its gate.yml "
+            "in GATE_BASE_CONFIG, as `gate check` had it, since the app is judged here"
+        )
+
+
+def _in_one_run(config: Config, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """What the parts say of the run, each once and in the order of one run: limits first, by model entry."""
+    subjects = [f"{entry.name}: " for entry in config.models]
+
+    def place(finding: Finding) -> tuple[int, int]:
+        if finding.rule not in limits.RULES:
+            return len(limits.RULES), 0
+        about = (n for n, subject in enumerate(subjects) if finding.message.startswith(subject))
+        return limits.RULES.index(finding.rule), next(about, len(subjects))
+
+    return tuple(sorted(dict.fromkeys(findings), key=place))
 
 
 def _lost(one: Absent) -> Result:

@@ -260,9 +260,9 @@ def _standing(plan: Plan, own: Verdicts, around: Circumstances, progress: Progre
     pairs = [
         (model.name, verdict(before.shipped.results), verdict(model.shipped.results))
         for before, model in zip(old.models, own.models, strict=True)
-        if both.touch(model.name)
+        if both.touch(model.name) and model.shipped.results  # another part judges it, and tells
     ]
-    if both.touch(limits.APP):
+    if both.touch(limits.APP) and plan.part is None:  # of several parts, none has seen the whole app: `merge` tells
         pairs.append((limits.APP, verdict(old.app.results), verdict(own.app.results)))
     notes = limits.notes(both, pairs, options.approved_by, both.base.approval.label)
     return Verdicts((*_declared(counted.models, both.new), *removed), counted.app, tuple(notes))
@@ -288,22 +288,33 @@ def _under_base(plan: Plan, both: limits.Limits, own: Verdicts, around: Circumst
 
 
 def _worse(old: Verdicts, own: Verdicts, around: Circumstances) -> Verdicts:
-    """Take the worse answer about each model, with its files."""
+    """Take the worse answer about each candidate, with its files."""
     models = tuple(limits.worse(before, model) for before, model in zip(old.models, own.models, strict=True))
     for before, model, kept in zip(old.models, own.models, models, strict=True):
-        if kept is before and before is not model:
-            _take_over(around.work / "under-base", around.work, model.name)
+        if before is not model:
+            _take_over(around.work / "under-base", around.work, (before, model, kept))
     return Verdicts(models, limits.worse_app(old.app, own.app))
 
 
-def _take_over(source: Path, target: Path, name: str) -> None:
-    """Put one model's files in place of those of the other run."""
-    for part in (f"packages/{name}", f"per_item/{name}", f"logs/{name}.log"):
-        if (target / part).is_dir():
-            shutil.rmtree(target / part)
-        if (source / part).exists():
-            (target / part).parent.mkdir(parents=True, exist_ok=True)
-            (source / part).replace(target / part)
+def _take_over(source: Path, target: Path, models: tuple[Model, Model, Model]) -> None:
+    """Of what stands from the other run (`before`), put the files in place of ours."""
+    before, model, kept = models
+    standing = {id(candidate) for candidate in kept.candidates}
+    for name in (name for c in model.candidates if id(c) not in standing for name in _files_of(model, c)):
+        shutil.rmtree(target / name) if (target / name).is_dir() else (target / name).unlink(missing_ok=True)
+    for name in (name for c in before.candidates if id(c) in standing for name in _files_of(before, c)):
+        if (source / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).replace(target / name)
+
+
+def _files_of(model: Model, candidate: CandidateRecord) -> Iterator[str]:
+    """What a run leaves of a candidate; the log of a model goes with the shipped one."""
+    if candidate.package:
+        yield candidate.package
+    yield f"per_item/{model.name}/{candidate.policy}.jsonl"
+    if candidate is model.shipped:
+        yield f"logs/{model.name}.log"
 
 
 def _declared(models: Iterable[Model], names: Collection[str]) -> tuple[Model, ...]:

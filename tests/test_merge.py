@@ -29,6 +29,7 @@ from gate.report import (
     Severity,
     make_report,
 )
+from tests.compress.packages import convert, net
 
 CONFIG = """
 version: 1
@@ -264,3 +265,72 @@ def test_two_shards_say_what_one_run_says_to_the_letter(tmp_path):
     assert sorted(p.relative_to(tmp_path / "joined") for p in (tmp_path / "joined" / "packages").rglob("*")) == sorted(
         p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole" / "packages").rglob("*")
     )
+
+
+TWO = """
+version: 1
+app: {{deployment_target: iOS18, budgets: {{app_size: {{total: {0}}}}}}}
+approval: {{label: limits-approved}}
+models:
+  - {{name: tiny, source: {{coreml: net.mlpackage}}, explore: [int8], budgets: {{size: {1}}}}}
+  - {{name: other, source: {{coreml: net.mlpackage}}, budgets: {{size: 100 KB}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return convert(net(), (1, 4, 8, 8), "iOS18", tmp_path_factory.mktemp("merge") / "net.mlpackage")
+
+
+@pytest.fixture
+def branches(tmp_path, package):
+    """The base branch's gate.yml and the pull request's, with given limits of the app and of one model entry."""
+
+    def write(**limits: tuple[str, str]) -> tuple[Path, Path]:
+        for name, given in limits.items():
+            (tmp_path / name).mkdir()
+            shutil.copytree(package, tmp_path / name / "net.mlpackage")
+            (tmp_path / name / "gate.yml").write_text(TWO.format(*given))
+        return tmp_path / "base" / "gate.yml", tmp_path / "head" / "gate.yml"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "approved", "outcome"),
+    [
+        pytest.param(("1 MB", "1 KB"), ("1 MB", "100 KB"), None, Outcome.FAIL, id="a model's is raised"),
+        pytest.param(("1 MB", "100 KB"), ("1 MB", "1 KB"), None, Outcome.FAIL, id="a model's is lowered"),
+        pytest.param(("1 KB", "100 KB"), ("1 MB", "90 KB"), None, Outcome.FAIL, id="the app's is raised"),
+        pytest.param(("1 KB", "100 KB"), ("1 MB", "90 KB"), "label", Outcome.PASS, id="and approved"),
+        pytest.param(("1 MB", "100 KB"), ("2 MB", "90 KB"), None, Outcome.PASS, id="all fits"),
+    ],
+)
+def test_parts_of_a_change_of_limits_say_what_one_run_says(tmp_path, branches, base, head, approved, outcome):
+    theirs, ours = branches(base=base, head=head)
+
+    def check(out: str, part: str | None = None) -> Report:
+        told = {"base_config": theirs, "config_from": "base and head", "approved_by": approved}
+        return pipeline.check(Options(config=ours, out=tmp_path / out, shard=part, **told))
+
+    whole = check("whole")
+    parts = [check(f"part-{i}", f"{i}/3") for i in (3, 1, 2)]
+    joined = merge([tmp_path / f"part-{i}" for i in (3, 1, 2)], tmp_path / "joined", base_config=theirs)
+
+    assert {len([c for m in p.models for c in m.candidates if c.results]) for p in parts} == {1}
+    assert joined.outcome is outcome
+    assert whole.outcome is outcome
+    assert joined.findings == whole.findings
+    assert (tmp_path / "joined" / "comment.md").read_text() == (tmp_path / "whole" / "comment.md").read_text()
+
+
+def test_parts_of_a_change_of_limits_are_not_merged_under_its_own(tmp_path, branches, monkeypatch):
+    theirs, ours = branches(base=("1 KB", "100 KB"), head=("1 MB", "100 KB"))
+    pipeline.check(Options(config=ours, out=tmp_path / "part", base_config=theirs))
+    command = ["merge", str(tmp_path / "part"), "--out", str(tmp_path / "out")]
+
+    refused = CliRunner().invoke(app, command).exception
+    assert isinstance(refused, UsageError)
+    assert "GATE_BASE_CONFIG" in str(refused)
+    monkeypatch.setenv("GATE_BASE_CONFIG", str(theirs))
+    assert CliRunner().invoke(app, command).exit_code == 1
