@@ -321,6 +321,10 @@ def test_parts_of_a_change_of_limits_say_what_one_run_says(tmp_path, branches, b
     assert joined.outcome is outcome
     assert whole.outcome is outcome
     assert joined.findings == whole.findings
+    assert joined.app == whole.app
+    assert [[c.results for c in m.candidates] for m in joined.models] == [
+        [c.results for c in m.candidates] for m in whole.models
+    ]
     assert (tmp_path / "joined" / "comment.md").read_text() == (tmp_path / "whole" / "comment.md").read_text()
 
 
