@@ -25,7 +25,7 @@ LAYERS = (
     {"scaffold", "remedy", "answer"},
     {"pipeline"},
     {"plan"},
-    {"merge", "approval", "onboarding", "history", "contents"},
+    {"merge", "approval", "onboarding", "history", "contents", "unchanged"},
     {"prepare", "github", "lfs", "render", "doctor", "shard"},
     {"search"},
     {"entry"},
