@@ -242,12 +242,19 @@ def _ask(run: Predict, batch: Batch) -> Outputs:
 
 def _stacked(rows: Sequence[Array]) -> Array:
     """Concatenate batches; rows of unequal length (lists of detections) are filled up with -1."""
-    if not rows:
-        return np.zeros(0)
-    if rows[0].ndim == 1:
-        return np.concatenate(rows)
-    width = max(r.shape[1] for r in rows)
-    return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1.0) for r in rows])
+    widths = [r.shape[1] for r in rows if r.ndim > 1]
+    if not widths:
+        return np.concatenate(rows) if rows else np.zeros(0)
+    width = max(widths)
+    wide = [_without_values(r, width) if r.ndim == 1 else r for r in rows]
+    return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1.0) for r in wide])
+
+
+def _without_values(rows: Array, width: int) -> Array:
+    """Give a batch of which no answer was finite the width of the others: a team's own metric was never asked about it."""
+    if np.isfinite(rows).any():
+        raise UsageError("metric: found one number for some items and several for others, expected as many for each")
+    return np.full((len(rows), width), np.nan)
 
 
 def _digests(outputs: Outputs, count: int) -> list[bytes]:

@@ -151,8 +151,8 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         trial = Trial(entry, source, around, scratch, searches=plan.ask(entry) is not None)
         trial.prepare()
         candidates, shipped = _candidates(trial, plan, progress)
-        log = _keep_log(source, entry, around.work)
         sandbox = source.sandbox
+    log = _keep_log(source, entry, around.work)  # a worker in another container hands its log over when it is closed
     model = Model(
         name=entry.name,
         source=f"{entry.source.kind} {entry.source.location}",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gate import remote
+from gate import pipeline, remote
 from gate.errors import NoAnswer, SourceFault
 from gate.source import Source
 from tests.project import Project
@@ -22,6 +22,24 @@ metric: accuracy
 """
 ROOT = Path(__file__).resolve().parents[1]
 ITEMS = "import os, numpy as np\n\ndef items():\n    {0}\n    yield {{'x': np.zeros(1)}}, 7\n"
+
+
+MODEL = """
+import torch
+
+print("hello from the model")
+
+def build():
+    return torch.nn.Linear(4, 4).eval()
+
+def example():
+    return (torch.ones(1, 4),)
+"""
+RUN = """
+version: 1
+models:
+  - {name: tiny, source: {factory: 'model.py:build', example: 'model.py:example'}}
+"""
 
 
 class FarEnd:
@@ -59,6 +77,15 @@ def test_it_answers_and_what_it_printed_is_kept(tmp_path: Path, far: FarEnd) -> 
     source.close()
     assert f"hello from there {far.process.pid}" in source.log.read_text()
     assert [path.name for path in far.exchange.iterdir()] == [remote.SOCKET]
+
+
+def test_the_run_keeps_its_log(tmp_path: Path, far: FarEnd) -> None:
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "gate.yml").write_text(RUN)
+    out = tmp_path / "out"
+    report = pipeline.check(pipeline.Options(tmp_path / "gate.yml", out, sandbox="container", exchange=far.exchange))
+    assert report.models[0].log == "logs/tiny.log"
+    assert "hello from the model" in (out / "logs" / "tiny.log").read_text()
 
 
 def test_a_worker_that_crashes_is_told_and_replaced(tmp_path: Path, far: FarEnd) -> None:

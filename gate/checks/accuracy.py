@@ -165,10 +165,7 @@ def _identical(evidence: Evidence, name: str) -> Result:
 
 def _not_finite(evidence: Evidence, name: str) -> Result | None:
     """Say that a NaN is no answer; on the yardstick's side nothing can be compared with it."""
-    bad, other = (
-        ~np.isfinite(rows.reshape(evidence.n, -1)).all(axis=1)
-        for rows in (evidence.candidate, evidence.yardsticks[name])
-    )
+    bad, other = (_unanswered(rows) for rows in (evidence.candidate, evidence.yardsticks[name]))
     if (new := bad & ~other).any():
         told = f"{int(new.sum()):,} of {evidence.n:,} answers are not finite, where {wording.who(name)} answers"
         return _row(against=name, outcome=Outcome.FAIL, message=told, findings=(_no_answers(told, evidence, new),))
@@ -176,6 +173,11 @@ def _not_finite(evidence: Evidence, name: str) -> Result | None:
         told = f"{int(other.sum()):,} answers of {wording.who(name)} are not finite; nothing can be compared with them"
         return _row(against=name, outcome=Outcome.ERROR, message=told, findings=(_no_answers(told, evidence, other),))
     return None
+
+
+def _unanswered(rows: Array) -> Array:
+    """Which items have a row with a number that is not finite?"""
+    return np.asarray(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
 
 
 def _no_answers(told: str, evidence: Evidence, chosen: Array) -> Finding:
@@ -187,6 +189,9 @@ def _no_answers(told: str, evidence: Evidence, chosen: Array) -> Finding:
 
 
 def _judge_floor(evidence: Evidence, floor: float, confidence: float) -> Result:
+    if evidence.metric.kind is not Kind.BINARY and (bad := _unanswered(evidence.candidate)).any():
+        told = f"{int(bad.sum()):,} of {evidence.n:,} answers are not finite, so there is no figure to hold to a limit"
+        return _row(outcome=Outcome.FAIL, message=told, findings=(_no_answers(told, evidence, bad),))
     found = level(evidence, floor, confidence)
     return _row(
         outcome=found.outcome,

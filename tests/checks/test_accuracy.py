@@ -447,6 +447,46 @@ def test_an_output_that_is_not_finite_does_not_agree(tmp_path):
     assert only(accuracy.judge(evidence, None)).outcome is Outcome.FAIL
 
 
+BROKEN = np.array([True] * 32 + [False] * 8)
+
+
+@pytest.mark.parametrize("row", [[1.0], [1.0, 2.0]], ids=["a number", "several numbers"])
+@pytest.mark.parametrize("broken", [BROKEN, ~BROKEN, np.ones(40, dtype=bool)], ids=["most", "a batch", "all"])
+def test_a_batch_without_any_finite_answer_fails_a_metric_of_the_teams_own(tmp_path, row, broken):
+    items = dataset(tmp_path, 40)
+    metric = load(
+        MetricChoice(name="score.py"),
+        per_item=lambda outputs, labels: np.array([row] * len(labels)) if len(row) > 1 else np.ones(len(labels)),
+        aggregate=lambda rows, weights: weights @ rows.reshape(len(rows), -1)[:, 0] / weights.sum(axis=1),
+    )
+    order = np.random.default_rng(0).permutation(40)
+
+    def candidate(batch):
+        return {"a": np.where(np.isin(batch.index, order[broken])[:, None], np.nan, batch.inputs["x"])}
+
+    def original(batch):
+        return {"a": batch.inputs["x"]}
+
+    evidence = accuracy.measure(candidate, {"source": original}, items, metric, budget(drop=0.1), batch_items=8)
+    for result in (
+        accuracy.judge(evidence, budget(drop=0.1)),
+        accuracy.judge(evidence, budget(drop=0.1, at_least=0.5)),
+    ):
+        assert {r.outcome for r in result} == {Outcome.FAIL}
+        assert f"{broken.sum()} of 40 answers are not finite" in result[-1].message
+
+
+def test_one_number_for_some_items_and_several_for_others_is_refused(tmp_path):
+    metric = load(
+        MetricChoice(name="score.py"),
+        per_item=lambda outputs, labels: np.ones(len(labels)) if 0 in labels else np.ones((len(labels), 2)),
+        aggregate=lambda rows, weights: weights.sum(axis=1),
+    )
+    model = Model(wrong(40, 0))
+    with pytest.raises(UsageError, match="expected as many for each"):
+        accuracy.measure(model, {"source": model}, dataset(tmp_path, 40), metric, budget(drop=0.1), batch_items=1)
+
+
 def test_data_of_one_class_is_refused(tmp_path):
     np.savez(tmp_path / "one.npz", x=np.zeros((5, 10), np.float32), label=np.full(5, 3))
     items = data.load("one.npz", tmp_path)
