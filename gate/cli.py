@@ -99,6 +99,9 @@ def check(
         list[str] | None,
         typer.Option(help="Show the last result of this model entry, from --baseline; repeat for more."),
     ] = None,
+    only_changed: Annotated[
+        bool, typer.Option("--only-changed", help="Let the last result stand where git says that nothing changed.")
+    ] = False,
     hand_over: Annotated[
         Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
     ] = None,
@@ -132,6 +135,7 @@ def check(
         shard=shard,
         matrix=plan,
         carry=tuple(carry or ()),
+        only_changed=only_changed,
         hand_over=hand_over,
         profile_first=profile_first,
         **_told_by_the_action(),

@@ -7,11 +7,11 @@ Everything that is wrong with what was asked and can be known without running an
 import difflib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
-from gate import calibration, metrics, policy, shard, waivers
+from gate import calibration, metrics, policy, shard, unchanged, waivers
 from gate.baseline import Baseline, load_baseline
 from gate.checks.accuracy import check_budget
 from gate.checks.memory import refuse_impossible
@@ -47,6 +47,7 @@ class Options:
     approved_by: str | None = None  # who accepted that this pull request changes limits
     sandbox: str | None = None  # what an outer step already keeps apart: container or namespaces
     carry: tuple[str, ...] = ()  # entries whose last result stands: nothing of them changed
+    only_changed: bool = False  # let the last result of every entry of which nothing changed stand
     contents: Mapping[str, str] = field(default_factory=dict)  # entry -> digest of what it rests on
     shard: str | None = None  # K/N: judge this part only
     matrix: Path | None = None  # what `gate plan` printed; dealt anew where there is none
@@ -110,11 +111,15 @@ def make_plan(options: Options) -> Plan:
         raise UsageError("--profile-first: leaves the runs to another machine; say with --hand-over what that one gets")
     config = load(options.config)
     refuse_impossible(config)
-    entries = _selected(config, options.models)
+    baseline, findings = load_baseline(options.baseline)
+    if options.only_changed:
+        now, same, why = unchanged.standing(config, options.config, baseline, _written_to(options))
+        options = replace(options, contents=now, carry=same)
+        findings = (*findings, *why)
+    entries = _selected(config, options.models, options.carry)
     for entry in entries:
         _refuse_missing_files(entry, config)
         _refuse_metric(entry)
-    baseline, findings = load_baseline(options.baseline)
     release, more = load_baseline(options.release, "release")
     refused = {name: found[0].message for name, found in (("base", findings), ("release", more)) if found}
     accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()
@@ -135,12 +140,18 @@ def _part(options: Options, policies: dict[str, tuple[Policy, ...]], baseline: B
     return shard.take(options.shard, units, planned, baseline.report if baseline else None)
 
 
-def _selected(config: Config, names: tuple[str, ...]) -> tuple[ModelEntry, ...]:
+def _written_to(options: Options) -> tuple[Path, ...]:
+    return tuple(path for path in (options.out, options.cache, options.baseline) if path)
+
+
+def _selected(config: Config, names: tuple[str, ...], carried: tuple[str, ...] = ()) -> tuple[ModelEntry, ...]:
+    """The entries that are judged: those named, or all, without those whose last result stands."""
     known = {entry.name: entry for entry in config.models}
     for name in names:
         if name not in known:
             raise UsageError(f"--model {name}: no such entry in {config.folder.name}{_nearest(name, known)}")
-    return tuple(entry for entry in config.models if not names or entry.name in names)
+    asked = (entry for entry in config.models if not names or entry.name in names)
+    return tuple(entry for entry in asked if entry.name not in carried)
 
 
 def _asked(entry: ModelEntry, options: Options) -> ModelEntry:

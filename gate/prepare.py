@@ -67,6 +67,27 @@ def tracked(checkout: Path) -> dict[str, str]:
     return {path: kept for kept, _, path in pairs}
 
 
+def toplevel(folder: Path) -> Path:
+    """Return the root of the repository that a folder lies in."""
+    return Path(_git(folder, "rev-parse", "--show-toplevel").strip())
+
+
+def differing(root: Path) -> tuple[str, ...]:
+    """Name what lies in the working tree otherwise than git keeps it: changed, removed, or not tracked."""
+    listed = _git(root, "status", "--porcelain", "--untracked-files=all", "-z").split("\0")
+    return tuple(line[3:] for line in listed if line)
+
+
+def untracked(config: Config, entry: ModelEntry, root: Path) -> tuple[str, ...]:
+    """Name the files of an entry that git keeps nothing of, as where it ignores them."""
+    folder, files = (
+        PurePosixPath(config.folder.resolve().relative_to(root.resolve()).as_posix()),
+        frozenset(tracked(root)),
+    )
+    named = (name for name in _files_of(entry) if (config.folder / name.split(":", maxsplit=1)[0]).exists())
+    return tuple(name for name in named if not _touches(files, folder, name))
+
+
 def matches(glob: str, path: str) -> bool:
     """Does a path fit a glob? `**` stands for any number of folders, `*` and `?` stay within one."""
     return re.fullmatch(_expression(glob.removeprefix("./")), path) is not None

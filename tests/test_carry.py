@@ -2,6 +2,7 @@
 """What was there before: entries that are not judged again, and a baseline that other tools measured."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from gate.errors import UsageError
 from gate.files import sha256_file
 from gate.pipeline import Options
 from gate.report import Candidate, CheckName, Model, Outcome, PackageFile, Report, Role, Run, make_report
+from tests.project import TINY, Project
 
 CONFIG = """
 version: 1
@@ -127,3 +129,74 @@ def test_after_an_update_of_the_tools_the_base_package_is_judged_again(tmp_path)
 
     (tmp_path / "base" / "packages" / "tiny").rename(tmp_path / "gone")
     assert row("without")[0] is Outcome.NOT_RUN
+
+
+# --- on a developer's machine ------------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A repository whose only model was judged once, with `--only-changed`."""
+    project = Project(tmp_path_factory.mktemp("team"))
+    project.write("net.py", TINY)
+    project.write(".gitignore", "__pycache__\n")
+    project.config("source: {factory: net.py:build, example: net.py:example}")
+    git(project.folder, "init", "-q")
+    git(project.folder, "add", "-A")
+    git(project.folder, "commit", "-qm", "first")
+    report = pipeline.check(Options(project.folder / "gate.yml", project.out, only_changed=True))
+    assert report.models[0].content_digest
+    return project
+
+
+def again(project, monkeypatch) -> tuple[Report, list[str]]:
+    """Check once more, and name the entries that are judged."""
+    asked: list[str] = []
+
+    def judge(plan, entry, around, progress):
+        asked.append(entry.name)
+        return model(entry.name), "none"
+
+    monkeypatch.setattr(pipeline, "_judge_entry", judge)
+    baseline = project.out / "report.json"
+    options = Options(project.folder / "gate.yml", project.out / "again", baseline=baseline, only_changed=True)
+    return pipeline.check(options), asked
+
+
+def test_an_unchanged_entry_is_not_judged_again(judged, monkeypatch):
+    report, asked = again(judged, monkeypatch)
+    assert asked == []
+    assert report.outcome is Outcome.PASS
+    assert report.models[0].carried
+    assert (judged.out / "again" / "packages" / "tiny" / "float16.mlpackage").is_dir()
+
+
+@pytest.mark.parametrize("name", ["net.py", "helper.py"], ids=["changed", "not tracked"])
+def test_what_git_does_not_keep_so_is_judged(name, judged, monkeypatch):
+    file = judged.folder / name
+    before = file.read_text() if file.exists() else None
+    file.write_text((before or "") + "\n# another line\n")
+    try:
+        report, asked = again(judged, monkeypatch)
+    finally:
+        file.write_text(before) if before is not None else file.unlink()
+    assert asked == ["tiny"]
+    assert any(name in f.message for f in report.findings if f.rule == "config.only_changed")
+
+
+def test_other_tools_are_no_reason_to_believe_the_last_result(judged, monkeypatch):
+    monkeypatch.setattr("gate.unchanged.tool_versions", lambda: {"torch": "0.1"})
+    assert again(judged, monkeypatch)[1] == ["tiny"]
+
+
+def test_a_file_that_git_ignores_is_in_doubt(judged, monkeypatch):
+    monkeypatch.setattr("gate.prepare.tracked", lambda root: {"gate.yml": "x"})
+    monkeypatch.setattr("gate.contents.unchanged", lambda now, earlier: frozenset(now))
+    report, asked = again(judged, monkeypatch)
+    assert asked == ["tiny"]
+    assert any("git keeps nothing of net.py" in f.message for f in report.findings)

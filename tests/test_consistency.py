@@ -25,6 +25,7 @@ LAYERS = (
     {"scaffold", "remedy", "answer"},
     {"pipeline"},
     {"plan"},
+    {"unchanged"},
     {"merge", "approval", "onboarding", "history", "contents"},
     {"prepare", "github", "lfs", "render", "doctor", "shard"},
     {"search"},

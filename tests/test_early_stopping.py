@@ -33,7 +33,8 @@ pytestmark = pytest.mark.skipif(not _installed(), reason="needs the wheels of ex
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """The network, the items as a data set, and the network's own answers."""
-    known = set(sys.modules)
+    theirs = ("model", "wheels", "data")  # as the modules of other projects may be called
+    known = {name: sys.modules.pop(name) for name in theirs if name in sys.modules}
     sys.path.insert(0, str(MNIST))
     try:
         import data as items_of
@@ -42,8 +43,9 @@ def digits(tmp_path_factory):
         items, network = list(items_of.items()), network_of.build()
     finally:
         sys.path.remove(str(MNIST))
-        for name in {"model", "wheels", "data"} & (set(sys.modules) - known):
-            del sys.modules[name]
+        for name in theirs:
+            sys.modules.pop(name, None)
+        sys.modules.update(known)
     folder = tmp_path_factory.mktemp("mnist")
     images = np.concatenate([inputs["image"] for inputs, _ in items])
     np.savez(folder / "eval.npz", image=images, label=np.array([label for _, label in items]))

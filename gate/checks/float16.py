@@ -9,7 +9,6 @@ feared, not known: they warn, except where an op's failure was measured on a dev
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from gate.checks.base import Check, Subject, not_run
 from gate.checks.fidelity import describe, finding, measurements
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
+from gate.engine import has_torch
 from gate.float16 import Tier
 from gate.mil import MilError
 from gate.policy import Precision
@@ -419,17 +419,10 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
         return (judge_facts(measure(subject, models), budget),)
     each = (replace(subject, engine=subject.engine.on(units)) for units in subject.entry.compute_units)
     rows = [judge_facts(measure(one, models, blame=False), budget) for one in each]
-    if not _has_torch():  # a Mac that was handed packages: the evaluator's own row stands beside these
+    if not has_torch():  # a Mac that was handed packages: the evaluator's own row stands beside these
         return tuple(rows)
     low, high = _expected(subject, models)
     return tuple(row.model_copy(update={"findings": (*row.findings, _beside(row, low, high))}) for row in rows)
-
-
-def _has_torch() -> bool:
-    try:
-        return find_spec("torch") is not None
-    except ImportError:
-        return False
 
 
 def _is_ours(subject: Subject) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from gate.checks.base import Check, Subject
 from gate.config import SizeBudget
+from gate.engine import has_torch
 from gate.footprint import Footprint, measure
 from gate.growth import allowed, ungrown
 from gate.quantity import size
@@ -63,11 +64,12 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     before = subject.baseline.package_bytes(subject.entry.name) if subject.baseline else None
     package = subject.candidate.package
     judged = judge(package.bytes, subject.entry.budgets.size, before)
-    found = measure(package.path, subject.conversion.layers, subject.before, subject.compressed)
+    if has_torch():  # to decode weights; elsewhere the run that handed the package over has told it
+        judged = tell(judged, measure(package.path, subject.conversion.layers, subject.before, subject.compressed))
     compiled = getattr(subject.engine, "compiled_bytes", None)  # only Apple's tools compile
     if compiled is None:
-        return (tell(judged, found),)
-    return (tell(judged, found), judge_compiled(compiled(package.path), subject.engine.environment))
+        return (judged,)
+    return (judged, judge_compiled(compiled(package.path), subject.engine.environment))
 
 
 def tell(judged: Result, found: Footprint) -> Result:

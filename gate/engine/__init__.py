@@ -3,6 +3,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +50,14 @@ def _plain(value: Any, classes: Sequence[Any]) -> Array:
     if not isinstance(value, Mapping):
         return np.asarray(value)
     return np.array([[value[label] for label in classes or value]], dtype=np.float32)
+
+
+def has_torch() -> bool:
+    """Can the evaluator and its decoders run here? A Mac that is handed packages needs neither."""
+    try:
+        return find_spec("torch") is not None
+    except ImportError:
+        return False
 
 
 def make_engine(name: str) -> Engine:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,11 @@ from gate.compress.package import Key, write_package
 from gate.data import Batch, Dataset
 from gate.engine import plain
 from gate.metrics import Metric, batched
-from gate.mil.variants import Variants
 from gate.policy import Policy
 from gate.search.options import LEAVE, Option
+
+if TYPE_CHECKING:
+    from gate.mil.variants import Variants
 
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
@@ -139,8 +141,10 @@ class Ground:
         """Return the first items as the model takes them."""
         return self.bench.inputs(self.items.batch(np.arange(min(count, len(self.items)))))
 
-    def variants(self, count: int) -> Variants:
+    def variants(self, count: int) -> "Variants":
         """Run the uncompressed program on the first items, as many as fit, and keep every value."""
+        from gate.mil.variants import Variants  # loads torch
+
         first = Variants(self.evaluator, self.samples(1))
         fitting = max(1, KEPT_BYTES // max(first.held_bytes, 1))
         self.spent["sensitivity"] += 1 + min(count, fitting)

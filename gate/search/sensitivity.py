@@ -8,16 +8,18 @@ items, and to second order such losses add up over weights.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gate.engine import plain
 from gate.metrics import batched
-from gate.mil.variants import Variants
 from gate.search.assignment import Point
 from gate.search.ground import Array, Ground, Outputs
 from gate.search.options import LEAVE
+
+if TYPE_CHECKING:
+    from gate.mil.variants import Variants
 
 LEAST_ITEMS, MOST_ITEMS = 8, 64
 TINY = 1e-12
@@ -61,7 +63,7 @@ def items_for(ground: Ground) -> int:
     return min(len(ground.items), max(LEAST_ITEMS, min(MOST_ITEMS, wanted)))
 
 
-def measure(ground: Ground, variants: Variants, count: int, go_on: Callable[[], bool]) -> Sensitivities:
+def measure(ground: Ground, variants: "Variants", count: int, go_on: Callable[[], bool]) -> Sensitivities:
     """Exchange one weight after the other, largest first, while `go_on` says so."""
     batch = ground.items.batch(np.arange(count))
     exact = _stacked(variants.answers)
