@@ -139,7 +139,7 @@ def _selected(config: Config, names: tuple[str, ...]) -> tuple[ModelEntry, ...]:
     known = {entry.name: entry for entry in config.models}
     for name in names:
         if name not in known:
-            raise UsageError(f"--model {name}: no such entry in {config.folder.name}{_nearest(name, known)}")
+            raise UsageError(f"--model {name}: no such entry{_nearest(name, known)}")
     return tuple(entry for entry in config.models if not names or entry.name in names)
 
 
