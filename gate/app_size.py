@@ -20,11 +20,15 @@ def judge_app(config: Config, models: Iterable[Model], before: int | None, accep
     """Sum the shipped packages. A run over some of the entries says nothing about the app."""
     by_name = {model.name: model for model in models}
     if any(entry.name not in by_name for entry in config.models):
-        why = "Only some of the app's models were judged."
-        return App(results=(Result(check=CheckName.APP_SIZE, outcome=Outcome.NOT_RUN, message=why),))
+        return unjudged("Only some of the app's models were judged.")
     sizes = {name: sum(f.bytes for f in m.shipped.files) if m.shipped.files else None for name, m in by_name.items()}
     found = (judge(sizes, config.app.budgets.app_size, before), *judge_together(config, by_name.values()))
     return App(results=tuple(waivers.waive(result, waivers.APP, accepted, date.today()) for result in found))
+
+
+def unjudged(why: str) -> App:
+    """Say why this run has no answer about the app, and need none."""
+    return App(results=(Result(check=CheckName.APP_SIZE, outcome=Outcome.NOT_RUN, message=why),))
 
 
 def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline: int | None = None) -> Result:

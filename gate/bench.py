@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gate.config import AnyOfDim, Input, RangeDim
-from gate.data import Batch, Dataset
+from gate.config import AnyOfDim, Input, ModelEntry, RangeDim
+from gate.data import Batch, Dataset, check_inputs
 from gate.difference import compare, find_ranges
 from gate.engine import Engine
-from gate.errors import NoAnswer, SourceFault, UsageError
+from gate.errors import NoAnswer, SourceFault
 from gate.metrics import OwnCode, batched
 
 Array = npt.NDArray[Any]
@@ -92,14 +92,19 @@ class Bench:
         return batched([self._rows[int(index)] for index in batch.index])
 
 
-def check_names(example: Sample, dataset: Dataset) -> None:
-    """Refuse a data set that lacks an input of the model."""
-    missing = [name for name in example if name not in dataset.inputs]
-    if missing:
-        raise UsageError(
-            f"dataset {dataset.where}: no array for input {', '.join(missing)}; found {', '.join(dataset.inputs)}, "
-            f"expected {', '.join(example)}"
-        )
+def check_items(example: Sample, entry: ModelEntry, dataset: Dataset) -> None:
+    """Refuse a data set that lacks an input of the model, or has items that it does not take."""
+    check_inputs(dataset, {name: _sizes(entry, name, array.shape) for name, array in example.items()})
+
+
+def _sizes(entry: ModelEntry, name: str, shown: tuple[int, ...]) -> tuple[int | None, ...] | None:
+    """Return the sizes that an input takes; None where they are known only after the conversion."""
+    declared = next((one for one in entry.inputs if one.name == name), None)
+    if entry.source.kind not in ("factory", "torchscript") or (declared is not None and declared.image is not None):
+        return None
+    if declared is None or declared.shape is None:
+        return shown
+    return tuple(dim if isinstance(dim, int) else None for dim in declared.shape)
 
 
 def make_samples(example: Sample, inputs: Sequence[Input], dataset: Dataset | None, seed: int = 0) -> Drawn:

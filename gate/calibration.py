@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gate import data
-from gate.bench import Sample, check_names, fit
+from gate.bench import Sample, check_items, fit
 from gate.compress import Calibration
 from gate.config import Config, ModelEntry
 from gate.data import Dataset, Part
@@ -39,7 +39,7 @@ def items(
 ) -> Calibration:
     """Return the items as the model takes them."""
     found = _dataset(entry, config, load_all)
-    check_names(example, found)
+    check_items(example, entry, found)
     batch = found.batch(np.arange(len(found)))
     samples = tuple(
         {name: fit(batch.inputs[name][i], like) for name, like in example.items()} for i in range(len(batch.ids))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: parse, call, exit code. No decisions; heavy modules load inside the command that needs them."""
 
+import logging
 import os
 import re
 import sys
@@ -229,6 +230,7 @@ def run(
 
     Predict with a Core ML package on any operating system.
     """
+    _quieten()
     from gate.engine.mil import run_file
 
     for line in run_file(package, inputs, out, precision.value):
@@ -241,6 +243,7 @@ def inspect(package: PackageArgument, json: JsonOption = False) -> None:
 
     Say what is in a package without running it: ops, MACs, parameters, weight formats, memory, eligibility, pitfalls.
     """
+    _quieten()
     from gate.inspect import inspect as examine
 
     _print(examine(package), json)
@@ -256,6 +259,7 @@ def diff(
 
     Say what changed between two packages, per op, per weight and in the interface, whatever the ops are called.
     """
+    _quieten()
     from gate.diff import diff as compare
 
     _print(compare(before, after), json)
@@ -440,6 +444,11 @@ def _contents(told: str | None) -> dict[str, str]:
 
 def _print(record: Any, as_json: bool) -> None:
     typer.echo(record.model_dump_json(indent=2) if as_json else record.text())
+
+
+def _quieten() -> None:
+    """Keep back what coremltools warns of at every start: other people's versions, and libraries that only a Mac has."""
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
 
 
 def _show(view: Any) -> None:

@@ -6,6 +6,7 @@ Paths are relative to the folder of gate.yml. What does not fit is told by path 
 
 import hashlib
 import json
+import math
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -196,6 +197,8 @@ class Input(Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.values is not None and not -math.inf < self.values[0] <= self.values[1] < math.inf:
+            raise ValueError("values: expected two finite numbers, the least first, such as [0, 1]")
         if self.image is None:
             for name in ("mean", "std", "scale", "bias"):
                 if name in self.model_fields_set:

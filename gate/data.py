@@ -459,19 +459,19 @@ def _digest(arrays: Mapping[str, Rows]) -> str:
     return state.hexdigest()
 
 
-def check_inputs(dataset: Dataset, expected: Mapping[str, Sequence[int | None]]) -> None:
-    """Compare names and shapes with the model's: a size of None may be any, and a leading 1 may be left out."""
-    if dataset.inputs.keys() != expected.keys():
+def check_inputs(dataset: Dataset, expected: Mapping[str, Sequence[int | None] | None]) -> None:
+    """Compare names and shapes with the model's: what is None may be any, and a leading 1 may be left out."""
+    missing = expected.keys() - dataset.inputs.keys()
+    if missing:
         raise UsageError(
-            f"dataset {dataset.where}: found arrays {', '.join(sorted(dataset.inputs))}, expected the model's inputs "
-            f"{', '.join(sorted(expected))} (and {', '.join(RESERVED)})"
+            f"dataset {dataset.where}: no array for input {', '.join(sorted(missing))}; found "
+            f"{', '.join(sorted(dataset.inputs))}, expected {', '.join(sorted(expected))}"
         )
-    for name, rows in dataset.inputs.items():
-        if isinstance(rows, np.ndarray) and not _fits(rows.shape[1:], tuple(expected[name])):
-            shape = tuple("any" if size is None else size for size in expected[name])
-            raise UsageError(
-                f"dataset {dataset.where}: an item of {name} has shape {rows.shape[1:]}, the model takes {shape}"
-            )
+    for name, sizes in expected.items():
+        found = dataset.inputs[name][np.arange(min(1, len(dataset)))].shape[1:]
+        if sizes is not None and not _fits(found, tuple(sizes)):
+            shape = tuple("any" if one is None else one for one in sizes)
+            raise UsageError(f"dataset {dataset.where}: an item of {name} has shape {found}, the model takes {shape}")
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

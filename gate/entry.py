@@ -14,7 +14,7 @@ from typing import Any
 
 from gate import calibration, data, metrics, unread, waivers
 from gate.baseline import Baseline
-from gate.bench import Array, Bench, Drawn, Sample, answered, check_names, first_items, is_steady, make_samples
+from gate.bench import Array, Bench, Drawn, Sample, answered, check_items, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
@@ -27,6 +27,7 @@ from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
 from gate.handover import Writer
 from gate.interface import interface_of
+from gate.mil import MilError
 from gate.patterns import kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
@@ -96,15 +97,19 @@ class Trial:
         self.unread = why_unread(package)
         if self.unread is not None:
             return
-        told = unmatched(self.entry.keep_float32, names_of(kinds_in(package), {}), ())
+        try:
+            told = unmatched(self.entry.keep_float32, names_of(kinds_in(package), {}), ())
+            self.digest = program_digest(package)
+        except MilError as error:
+            where = self.entry.source.location
+            raise SourceFault(f"{where}: {error}".replace(f"{package}/", "")) from error
         self.conversion = Conversion(finished=package, findings=tuple(told))
-        self.digest = program_digest(package)
         self.bench = self._make_bench(self.source.example_inputs())
 
     def _make_bench(self, example: dict[str, Array]) -> Bench:
         dataset = self._dataset()
         if dataset is not None:
-            check_names(example, dataset)
+            check_items(example, self.entry, dataset)
         reference = reference_for(
             self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
         )

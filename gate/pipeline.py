@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gate import carry, limits, search
-from gate.app_size import judge_app
+from gate.app_size import judge_app, unjudged
 from gate.checks.base import no_answer
 from gate.compress import Workers
 from gate.config import ModelEntry, load, load_waivers
@@ -348,6 +348,8 @@ def _carried(plan: Plan) -> tuple[Model, ...]:
 
 
 def _judge_app(plan: Plan, models: Sequence[Model]) -> App:
+    if plan.part:
+        return unjudged("This is one part of a run; the app is judged where the parts are joined.")
     before = plan.baseline.total_bytes() if plan.baseline else None
     return judge_app(plan.config, (*models, *_carried(plan)), before, plan.waivers)
 

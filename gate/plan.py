@@ -149,7 +149,7 @@ def _selected(config: Config, names: tuple[str, ...], carried: tuple[str, ...] =
     known = {entry.name: entry for entry in config.models}
     for name in names:
         if name not in known:
-            raise UsageError(f"--model {name}: no such entry in {config.folder.name}{_nearest(name, known)}")
+            raise UsageError(f"--model {name}: no such entry{_nearest(name, known)}")
     asked = (entry for entry in config.models if not names or entry.name in names)
     return tuple(entry for entry in asked if entry.name not in carried)
 

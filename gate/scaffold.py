@@ -86,7 +86,7 @@ def write(folder: Path, *, force: bool) -> Scaffold:
         raise UsageError(
             f"{folder}: found no .mlpackage, no ct.convert( and no function that returns a torch module; write gate.yml by hand (docs/config.md)"
         )
-    data = next(_datasets(folder), None)
+    data = min(_datasets(folder), key=_trained_on, default=None)
     text = render(found, data)
     parse(Config, load_yaml(text.encode(), "gate.yml", ConfigError), "gate.yml", ConfigError)
     write_text(targets["gate.yml"], text)
@@ -232,6 +232,11 @@ def _datasets(folder: Path) -> Iterator[tuple[str, int]]:
                         yield path.relative_to(folder).as_posix(), len(arrays["label"])
             except (ValueError, OSError):
                 continue
+
+
+def _trained_on(data: tuple[str, int]) -> bool:
+    """Is a file, by its name, of items that the model or its ranges have seen? Such items judge nothing."""
+    return re.search(r"train|calib", Path(data[0]).stem, re.IGNORECASE) is not None
 
 
 def render(found: list[Found], data: tuple[str, int] | None) -> str:

@@ -107,6 +107,12 @@ def test_the_contract_of_the_design_is_read(tmp_path):
             "models[0].inputs[0]: std: found 1 values, expected 3 for RGB",
             id="channels",
         ),
+        pytest.param(
+            "std: [0.229, 0.224, 0.225]",
+            "values: [1, 0]",
+            "models[0].inputs[0]: values: expected two finite numbers, the least first",
+            id="values the wrong way round",
+        ),
         pytest.param("iOS17", "iOS7", "app.deployment_target: input should be", id="target"),
         pytest.param(
             "explore: [int8,", "explore: [palette-6bit,", "explore: a policy appears twice", id="policy twice"

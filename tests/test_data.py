@@ -287,7 +287,7 @@ def test_a_broken_image_is_told_when_it_is_read(tmp_path):
 # --- against the model ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("expected", [{"x": (1, 3)}, {"x": (3,)}, {"x": (1, None)}, {"x": (None, 3)}])
+@pytest.mark.parametrize("expected", [{"x": (1, 3)}, {"x": (3,)}, {"x": (1, None)}, {"x": (None, 3)}, {"x": None}])
 def test_items_fit_with_or_without_the_leading_one(tmp_path, expected):
     data.check_inputs(write(tmp_path, x=numbers()), expected)
 
@@ -295,14 +295,16 @@ def test_items_fit_with_or_without_the_leading_one(tmp_path, expected):
 @pytest.mark.parametrize(
     ("expected", "told"),
     [
-        ({"image": (3,)}, "found arrays x, expected the model's inputs image"),
+        ({"image": (3,)}, "no array for input image; found x, expected image"),
         ({"x": (1, 4)}, r"has shape \(3,\), the model takes \(1, 4\)"),
         ({"x": (2, 3)}, r"has shape \(3,\), the model takes \(2, 3\)"),
     ],
 )
 def test_items_that_do_not_fit_the_model_are_told(tmp_path, expected, told):
-    with pytest.raises(UsageError, match=told):
-        data.check_inputs(write(tmp_path, x=numbers()), expected)
+    made = write(tmp_path, x=numbers())
+    for items in (made, made.subset(np.arange(2))):
+        with pytest.raises(UsageError, match=told):
+            data.check_inputs(items, expected)
 
 
 # --- parts -------------------------------------------------------------------------------------------------------------

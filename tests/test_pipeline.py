@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,6 +209,36 @@ def test_a_converter_script_and_its_package_are_judged(tmp_path):
     assert found["feasibility"] == "pass"
     assert found["fidelity"] == "not_run"
     assert outcomes(report, 1)["integrity"] == "pass"
+
+
+def test_a_truncated_package_is_a_fault_and_no_crash(tmp_path):
+    config = CONFIG.replace("{factory: model.py:build, example: model.py:example}", "{converter: model.py:convert}")
+    run(tmp_path, config)
+    package = shutil.copytree(tmp_path / "out" / "packages" / "tiny" / "as-is.mlpackage", tmp_path / "Cut.mlpackage")
+    model = next(package.rglob("*.mlmodel"))
+    model.write_bytes(model.read_bytes()[:1_000])
+
+    report = run(tmp_path, config.replace("{converter: model.py:convert}", "{coreml: Cut.mlpackage}"))
+
+    assert outcomes(report) == {"feasibility": "fail"}
+    assert "Cut.mlpackage: Data/com.apple.CoreML/model.mlmodel" in report.models[0].shipped.results[0].message
+
+
+def test_items_of_another_shape_are_refused(tmp_path):
+    np.savez(tmp_path / "eval.npz", input=np.zeros((8, 5), np.float32), label=np.zeros(8))
+
+    with pytest.raises(UsageError, match=r"dataset eval.npz: an item of input has shape \(5,\), the model takes"):
+        run(tmp_path, CONFIG + "    dataset: eval.npz\n")
+
+
+def test_a_part_of_a_run_does_not_judge_the_app(tmp_path):
+    config = CONFIG.replace("iOS17}", "iOS17, budgets: {app_size: {total: 1 MB}}}") + "    explore: [int8]\n"
+
+    report = run(tmp_path, config, shard="2/2")
+
+    assert report.outcome is Outcome.PASS
+    assert report.app.results[0].outcome is Outcome.NOT_RUN
+    assert not report.app.results[0].required
 
 
 def test_a_filter_leaves_the_shipped_row(tmp_path):

@@ -86,6 +86,18 @@ def test_the_smallest_margin_that_the_data_can_prove_is_told(tmp_path):
     assert "a loss of 0.8 points or more" in text
 
 
+@pytest.mark.parametrize(("name", "suggested"), [("eval", "eval"), ("valid", "valid"), (None, "calibration")])
+def test_items_that_the_model_has_seen_are_suggested_last(tmp_path, name, suggested):
+    (tmp_path / "M.mlpackage").mkdir()
+    (tmp_path / "M.mlpackage" / "weight.bin").write_bytes(b"\0" * 1_000)
+    for one in {"calibration", name} - {None}:
+        np.savez(tmp_path / f"{one}.npz", image=np.zeros((360, 1)), label=np.zeros(360))
+
+    scaffold.write(tmp_path, force=False)
+
+    assert f"# dataset: {suggested}.npz " in (tmp_path / "gate.yml").read_text()
+
+
 @pytest.mark.parametrize("package_bytes", [None, 1_000_000])
 @pytest.mark.parametrize("source", [{"coreml": "m.mlpackage"}, {"converter": "export.py:export"}])
 def test_what_is_suggested_in_comments_can_be_uncommented(tmp_path, source, package_bytes):
