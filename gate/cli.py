@@ -215,7 +215,7 @@ def merge(
         typer.echo((out / "report.json").read_text(encoding="utf-8"))
     else:
         _show(terminal(report))
-        typer.echo(f"report   {out / 'report.json'}\ncomment  {out / 'comment.md'}")
+        typer.echo(f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\ncomment  {out / 'comment.md'}")
     raise typer.Exit(int(exit_code(report.outcome, report.run.fail_on)))
 
 
