@@ -352,7 +352,7 @@ def search(
     Ctrl-C and the time limit leave the best so far, judged.
     """
     from gate import pipeline
-    from gate.report import exit_code
+    from gate.report import Outcome, exit_code, verdict
     from gate.search import ask
 
     options = pipeline.Options(
@@ -373,7 +373,9 @@ def search(
         _show(terminal(report))
         typer.echo(f"report   {out / 'report.json'}\nhtml     {out / 'report.html'}\npackages {out / 'packages'}")
         for found in report.models:
-            typer.echo(f"policy   {out / 'policies' / found.name}.yaml: commit it, and name its path as `ship:`")
+            passes = verdict(found.shipped.results) in (Outcome.PASS, Outcome.INCONCLUSIVE)
+            told = "commit it, and name its path as `ship:`" if passes else "the best so far; it is not certified"
+            typer.echo(f"policy   {out / 'policies' / found.name}.yaml: {told}")
     stopped = pipeline.was_interrupted(report)
     raise typer.Exit(int(Exit.STOPPED if stopped else exit_code(report.outcome, fail_on.value)))
 

@@ -112,6 +112,8 @@ def make_plan(options: Options) -> Plan:
     config = load(options.config)
     refuse_impossible(config)
     baseline, findings = load_baseline(options.baseline)
+    if options.carry and options.baseline is None:
+        raise UsageError("--carry: the last result is in a report; name it with --baseline")
     if options.only_changed:
         now, same, why = unchanged.standing(config, options.config, baseline, _written_to(options))
         options = replace(options, contents=now, carry=same)
@@ -217,13 +219,15 @@ def _refuse_missing_files(entry: ModelEntry, config: Config) -> None:
     named |= {"calibration": entry.calibration, "setup.requirements": config.setup.requirements}
     if entry.reference is not None:
         named |= {"reference.onnx": entry.reference.onnx, "reference.outputs": entry.reference.outputs}
+    if isinstance(entry.dataset, str):
+        named["dataset"] = entry.dataset
     for key, name in named.items():
         if name is None or ".py:" in name:
             continue
         path = config.folder / name
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(f"models.{entry.name}.{key}: {name}: no such file")
-        if is_lfs_pointer(path):
+        if path.is_file() and is_lfs_pointer(path):
             raise ConfigError(f"models.{entry.name}.{key}: {name}: a Git LFS pointer, not the file; run `git lfs pull`")
     for folder in config.setup.pythonpath:
         if not (config.folder / folder).is_dir():
