@@ -103,6 +103,7 @@ def test_the_mac_uses_every_item_and_the_references_own_answers(linux, mac, tmp_
     assert row.measurements[0].n == 64
 
 
+@pytest.mark.slow
 def test_a_mac_that_fails_fails_the_whole(linux, mac, tmp_path, monkeypatch):
     class Wrong(apple_double.MLModel):
         def predict(self, data: dict, state: object = None) -> dict:
@@ -201,6 +202,7 @@ def point(folder: Path, name: str) -> None:
     (folder / "handover.json").write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_answers_about_another_package_are_refused(linux, mac, tmp_path):
     answer(linux / "handed", tmp_path / "mac", engine=mac)
     file = tmp_path / "mac" / "report.json"

@@ -145,6 +145,7 @@ def test_a_raised_limit_does_not_help_until_somebody_approves_it(branches: Branc
     assert "approved: label limits-approved by alice" in approved.findings[0].message
 
 
+@pytest.mark.slow
 def test_a_lowered_limit_that_the_pull_request_breaks_itself_blocks(branches: Branches) -> None:
     branches.write(HEADER + "models:\n" + ENTRY + LOOSE, HEADER + "models:\n" + ENTRY + STRICT)
     report = branches.check()
@@ -175,6 +176,7 @@ def test_the_first_gate_yml_of_all_is_self_declared(branches: Branches) -> None:
     assert [model.self_declared for model in report.models] == [True]
 
 
+@pytest.mark.slow
 def test_a_waiver_counts_when_it_is_on_the_base_branch(branches: Branches) -> None:
     text = HEADER + "waivers: waivers.yml\nmodels:\n" + ENTRY + STRICT
     waiver = "waivers: [{check: size, model: tagger, limit: 50 KB, reason: larger head, owner: alice, expires: 2999-01-01}]\n"

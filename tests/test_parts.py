@@ -137,6 +137,7 @@ def test_a_slice_on_which_the_metric_has_no_value_is_told_and_is_no_pass():
     assert "on 1 slice the metric has no value" in result.message
 
 
+@pytest.mark.slow
 def test_of_forty_slices_at_the_limit_one_is_called_at_most_as_often_as_one_alone():
     rng, runs, false = np.random.default_rng(1), 120, 0
     slices = tuple(f"s{i % 40:02d}" for i in range(4000))
