@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which failures has the team accepted, by whom, and until when?
 
-A waiver turns a failure into a pass that says so; it never turns a missing answer into one, and it ends by itself.
+A waiver turns a failure into a pass that says so, and a warning of its rule into a note; it never turns a missing answer into a pass, and it
+ends by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 from gate.config import Waiver
@@ -17,19 +18,27 @@ OF_APP = (CheckName.APP_SIZE, CheckName.MEMORY)
 
 
 def waive(result: Result, model: str, waivers: Iterable[Waiver], today: date) -> Result:
-    """Return the result as it is, or as a pass under the first waiver that covers it."""
+    """Return the result with its accepted warnings as notes; as a pass, where the first waiver that covers a failure makes it one."""
+    valid = [w for w in waivers if w.check is result.check and w.model == model and today <= w.expires]
+    told = result.model_copy(update={"findings": tuple(_noted(finding, valid) for finding in result.findings)})
     if result.outcome is not Outcome.FAIL:
-        return result
-    for waiver in waivers:
-        if (
-            waiver.check is result.check
-            and waiver.model == model
-            and today <= waiver.expires
-            and _covers(waiver, result)
-        ):
+        return told
+    for waiver in valid:
+        if _covers(waiver, result):
             note = WaiverNote(reason=waiver.reason, owner=waiver.owner, expires=waiver.expires.isoformat())
-            return result.model_copy(update={"outcome": Outcome.PASS, "waiver": note})
-    return result
+            return told.model_copy(update={"outcome": Outcome.PASS, "waiver": note})
+    return told
+
+
+def _noted(finding: Finding, valid: Sequence[Waiver]) -> Finding:
+    """A warning of an accepted rule is a note that says who accepted it."""
+    if finding.severity is not Severity.WARNING:
+        return finding
+    accepted = next((w for w in valid if w.rule == finding.rule and w.limit is None), None)
+    if accepted is None:
+        return finding
+    advice = f"accepted by {accepted.owner} until {accepted.expires}: {accepted.reason}"
+    return finding.model_copy(update={"severity": Severity.INFO, "advice": advice[:4_000]})
 
 
 def _covers(waiver: Waiver, result: Result) -> bool:

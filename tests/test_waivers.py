@@ -44,6 +44,17 @@ def test_a_waiver_covers_what_it_says(entry, outcome):
     assert (judged.waiver is not None) == (outcome == "pass")
 
 
+def test_a_warning_of_an_accepted_rule_is_a_note_that_says_who_accepted_it():
+    pitfall, other = (Finding(rule=r, severity=Severity.WARNING, message="m", advice="do") for r in ("a.b", "c.d"))
+    seen = Result(check=CheckName.FEASIBILITY, outcome=Outcome.PASS, message="m", findings=(pitfall, other))
+    accepted = waivers.waive(seen, "tagger", [waiver(check="feasibility", rule="a.b")], TODAY)
+    assert [f.severity for f in accepted.findings] == [Severity.INFO, Severity.WARNING]
+    assert "accepted by" in accepted.findings[0].advice
+    assert accepted.waiver is None
+    ended = waivers.waive(seen, "tagger", [waiver(check="feasibility", rule="a.b", expires="2020-01-01")], TODAY)
+    assert ended.findings == seen.findings
+
+
 def test_a_rule_waives_only_when_it_is_the_only_thing_that_blocks():
     one, two = (Finding(rule=r, severity=Severity.ERROR, message="m") for r in ("float16.error", "float16.nonfinite"))
     accepted = [waiver(check="float16", rule="float16.error")]
