@@ -470,6 +470,7 @@ def _stop(message: str, code: int) -> NoReturn:
 
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the sandbox; torch reads it when it loads
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except UsageError as error:

@@ -6,13 +6,16 @@ or function that does not exist stops the run as wrong usage.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gate import calibration, data, metrics, unread, waivers
+from gate.ahead import Ahead
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_items, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
@@ -23,7 +26,7 @@ from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
 from gate.earlier import per_item_path
 from gate.engine import Engine
-from gate.errors import NoAnswer, SourceFault, UsageError
+from gate.errors import GateError, NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
 from gate.handover import Writer
 from gate.interface import interface_of
@@ -70,6 +73,7 @@ class Trial:
     searches: bool = False  # is its policy to be found?
     search_items: Dataset | None = None
     unread: str | None = None  # why only its size can be judged
+    ahead: Ahead | None = None
 
     @property
     def target(self) -> Target:
@@ -286,13 +290,25 @@ class Trial:
         return cast
 
     def _build(self, policy: Policy, role: Role, before: Path) -> tuple[Candidate, Compressed | None]:
-        suffix = before.suffix if self.unread else ".mlpackage"
-        out = self.around.work / "packages" / self.entry.name / f"{policy.name}{suffix}"
-        out.parent.mkdir(parents=True, exist_ok=True)
+        out = self._out(policy, before.suffix if self.unread else ".mlpackage")
         if not policy.steps:
             shutil.copytree(before, out) if before.is_dir() else shutil.copyfile(before, out)
             return Candidate(role, policy, read_package(out)), None
-        compressed = compress(
+        work = self._compression(policy, before, out)
+        compressed = self.ahead.take(policy.name, work) if self.ahead else work()
+        return Candidate(role, policy, read_package(out)), compressed
+
+    def begin(self, policies: Iterable[Policy], ahead: Ahead) -> None:
+        """Begin to compress what needs neither the source's process nor items of the data set."""
+        self.ahead = ahead
+        for policy in policies if self.conversion.usable and self.unread is None else ():
+            if policy.steps and not policy.activations and not policy.keep_float32:
+                with suppress(GateError):  # it is told where the candidate is judged
+                    ahead.begin(policy.name, self._compression(policy, self.before(policy), self._out(policy)))
+
+    def _compression(self, policy: Policy, before: Path, out: Path) -> Callable[[], Compressed]:
+        return partial(
+            compress,
             before,
             policy,
             out,
@@ -302,7 +318,11 @@ class Trial:
             workers=self.around.workers,
             calibration=self._calibration() if policy.activations else None,
         )
-        return Candidate(role, policy, read_package(out)), compressed
+
+    def _out(self, policy: Policy, suffix: str = ".mlpackage") -> Path:
+        folder = self.around.work / "packages" / self.entry.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{policy.name}{suffix}"
 
     def _calibration(self) -> Calibration:
         """The items that activation ranges come from: their own file, or their part of the data set."""

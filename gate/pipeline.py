@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gate import carry, limits, search
+from gate.ahead import Ahead
 from gate.app_size import judge_app, unjudged
 from gate.checks.base import no_answer
 from gate.compress import Workers
@@ -180,12 +181,14 @@ def _candidates(trial: Trial, plan: Plan, progress: Progress) -> tuple[tuple[Can
     """Judge the policies of this part, the shipped one as gate.yml names it or as it is found; return that too."""
     start, policies = plan.policies[trial.entry.name][0], plan.judged(trial.entry.name)
     shipped, told = _search(trial, plan, progress) if start in policies else (start, ())
-    judged = tuple(
-        _with(_judge_candidate(trial, shipped, Role.SHIP, plan, progress), told)
-        if policy is start
-        else _judge_candidate(trial, policy, Role.EXPLORE, plan, progress)
-        for policy in policies
-    )
+    with Ahead(trial.around.workers) as ahead:
+        trial.begin((shipped if policy is start else policy for policy in policies), ahead)
+        judged = tuple(
+            _with(_judge_candidate(trial, shipped, Role.SHIP, plan, progress), told)
+            if policy is start
+            else _judge_candidate(trial, policy, Role.EXPLORE, plan, progress)
+            for policy in policies
+        )
     return judged, shipped
 
 

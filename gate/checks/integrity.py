@@ -20,7 +20,7 @@ from gate.checks.base import Check, Subject, not_run
 from gate.compress import Activations, Compressed, Promise, Skip
 from gate.compress.activations import Pair, Quantized, pair_bounds, read_pairs
 from gate.compress.encoded import Array
-from gate.compress.invariants import Bound, Kept, bounds, sparsity, untouched, widen
+from gate.compress.invariants import Bound, Kept, bounds, rows, sparsity, untouched, widen
 from gate.compress.plan import LEAST_ELEMENTS
 from gate.mil.blob import BITS
 from gate.mil.program import load_program
@@ -140,6 +140,7 @@ def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[st
     after = _values(new).astype(before.dtype, copy=False)  # exact: decoding rounds to the type that the reader sees
     applied = promise.applied if promise else ()
     found = bounds(before, after, _kept(new), applied) if applied else untouched(before, after)
+    error, worst = _errors(before, after) if applied else (0.0, 0.0)
     return WeightFacts(
         name=old.name,
         op=f"{old.consumers[0][0]} {old.consumers[0][1]}",
@@ -150,9 +151,9 @@ def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[st
         elements=old.elements,
         stored_bits=new.package_bytes * 8,
         sparsity=sparsity(after),
-        error=_relative_error(before, after) if applied else 0.0,
+        error=error,
         compressed=bool(new.forms),
-        worst_channel=_worst_channel(before, after) if applied else 0.0,
+        worst_channel=worst,
     )
 
 
@@ -187,20 +188,23 @@ def _kept(weight: Weight) -> Kept:
     return Kept(weight.bits, scale)
 
 
-def _relative_error(before: Array, after: Array) -> float:
-    moved = norm = 0.0
-    for old, new in zip(before, after, strict=True):
-        wide = widen(old)
-        moved += float(np.square(wide - widen(new)).sum(dtype=np.float64))
-        norm += float(np.square(wide).sum(dtype=np.float64))
-    return math.sqrt(moved / norm) if norm else 0.0
+def _errors(before: Array, after: Array) -> tuple[float, float]:
+    """Return the relative error of a weight, and of its worst channel.
+
+    One channel can be lost without being seen in the whole, where another is much larger (cases: cmp_901).
+    """
+    if not before.size:
+        return 0.0, 0.0
+    channels = [_squares(widen(old), widen(new)) for old, new in rows(before, after)]
+    moved, norm = (np.concatenate(sums) for sums in zip(*channels, strict=True))
+    whole = math.sqrt(moved.sum() / norm.sum()) if norm.any() else 0.0
+    each = np.sqrt(moved[norm != 0] / norm[norm != 0])
+    return whole, float(each.max(initial=0.0)) if before.ndim > 1 else 0.0
 
 
-def _worst_channel(before: Array, after: Array) -> float:
-    """One channel can be lost without being seen in the whole, where another is much larger (cases: cmp_901)."""
-    if before.ndim < 2:
-        return 0.0
-    return max((_relative_error(old[None], new[None]) for old, new in zip(before, after, strict=True)), default=0.0)
+def _squares(old: Array, new: Array) -> tuple[Array, ...]:
+    """Return how far each row moved, and its norm, both squared."""
+    return tuple(np.square(part).reshape(len(part), -1).sum(axis=1, dtype=np.float64) for part in (old - new, old))
 
 
 def judge(facts: Facts) -> Result:

@@ -5,11 +5,13 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from gate.errors import ToolchainError
 from gate.policy import Target
 
+COREMLTOOLS = Lock()  # its passes keep what they are working on in global variables
 SPECIFICATION = {Target.IOS15: 6, Target.IOS16: 7, Target.IOS17: 8, Target.IOS18: 9}
 
 
@@ -37,7 +39,7 @@ def rewritten(package: Path, passes: list[Any], specification: int, out: Path) -
     from coremltools.models.utils import _apply_graph_pass
 
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # coremltools draws bars there
+        with COREMLTOOLS, contextlib.redirect_stderr(io.StringIO()):  # it draws bars there
             model = ct.models.MLModel(str(package), skip_model_load=True)
             rewritten = _apply_graph_pass(model, passes, spec_version=specification, skip_model_load=True)
             rewritten.save(str(out))

@@ -163,7 +163,8 @@ def _quantized(before: Array, after: Array, kept: Kept, action: Quantize, pruned
     relative, least = _last_place(before.dtype)
     allowed = _scale_allowance(kept.scale, levels) + least
     worst = 0.0
-    for old, new, limit in _rows(before, after, spread(allowed, before.shape)):
+    for was, now, limit in rows(before, after, spread(allowed, before.shape)):
+        old, new = widen(was), widen(now)
         allowance = np.abs(old)
         allowance *= relative
         allowance += limit
@@ -423,12 +424,12 @@ def _chunks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
         yield tuple(array[start : start + CHUNK] for array in flat)
 
 
-def _rows(before: Array, after: Array, limit: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Yield whole rows, about a chunk at a time, in float32, with what is allowed there."""
-    rows = max(1, CHUNK // max(1, before[:1].size))
-    for start in range(0, len(before), rows):
-        here = slice(start, start + rows)
-        yield widen(before[here]), widen(after[here]), limit if limit.shape[0] == 1 else limit[here]
+def rows(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield whole rows of arrays of one shape, about a chunk at a time; an array with a single row has it for all."""
+    count = max(len(array) for array in arrays)
+    step = max(1, CHUNK // max(1, arrays[0][:1].size))
+    for start in range(0, count, step):
+        yield tuple(array if len(array) < count else array[start : start + step] for array in arrays)
 
 
 def _bits(array: Array) -> Array:

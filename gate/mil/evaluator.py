@@ -149,7 +149,7 @@ class Evaluator:
         return self.features.write(results)
 
     def predict_batch(
-        self, samples: Iterable[Mapping[str, Any]], *, byte_budget: int = 2**30, seed: int = 0
+        self, samples: Iterable[Mapping[str, Any]], *, byte_budget: int = 2**29, seed: int = 0
     ) -> Iterator[dict[str, Any]]:
         """Yield the outputs of many samples, several at once as long as their values fit the budget; each begins with fresh states."""
         read = (self.features.read(sample) for sample in samples)

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +27,7 @@ MAX_RANK = 16  # Core ML stops at 5, sliding windows and blockwise scales use a 
 MAX_ELEMENTS = 2**34
 MAX_SPEC_BYTES = 2**31
 DAMAGE = (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, MemoryError)  # not foreseen below
+KEPT = 4  # programs: records of a few megabytes, and a mapping of the weights
 OPSETS = ("CoreML5", "CoreML6", "CoreML7", "CoreML8", "CoreML9")  # iOS15 … iOS18, iOS26
 
 
@@ -86,7 +87,7 @@ class Constant:
     file: BlobFile | None = None
     offset: int = 0
 
-    @cached_property
+    @property
     def array(self) -> Array:
         """Return the raw elements, sub-byte ones one to a byte."""
         if self.file is None:
@@ -173,9 +174,12 @@ class Program:
 
 
 def load_program(model: Any) -> Program:
-    """Read a path to an .mlpackage or .mlmodel, or a `coremltools.models.MLModel`."""
+    """Read a path to an .mlpackage or .mlmodel, or a `coremltools.models.MLModel`.
+
+    The last few packages are kept, since each check reads the same ones, and read again when a file of theirs has changed.
+    """
     try:
-        return _load(model)
+        return _load(model) if hasattr(model, "get_spec") else _kept(Path(model), _state(Path(model)))
     except DAMAGE as error:
         raise BadPackage(f"the package contradicts itself ({type(error).__name__}: {error})") from error
 
@@ -205,6 +209,21 @@ PIPELINES: dict[str, Callable[[Any], Iterable[Any]]] = {
     "pipelineClassifier": lambda spec: spec.pipelineClassifier.pipeline.models,
     "pipelineRegressor": lambda spec: spec.pipelineRegressor.pipeline.models,
 }
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(path: Path, state: tuple[Any, ...]) -> Program:
+    return _load(path)
+
+
+def _state(path: Path) -> tuple[Any, ...]:
+    """Return what changes when a file of a package does."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return tuple(
+        (str(file.absolute()), found.st_ino, found.st_size, found.st_mtime_ns)
+        for file in files
+        if file.exists() and (found := file.stat())
+    )
 
 
 def _load(model: Any) -> Program:
