@@ -12,6 +12,7 @@ no matter whether the program holds it as a constant or computes it:
 |---|---|
 | `Tensor` | a float32, int32 or bool tensor (int8, uint16 … are int32 tensors, float16 a float32 tensor) |
 | `Filters` | a tensor as well; constant weights of a 2-D convolution are laid out channels last, which torch convolves faster |
+| `Gates` | a tensor as well: an lstm's weights with the gates in torch's order (input, forget, cell, output; MIL has output before cell) |
 | `Tensors` | a list of them: MIL's tuples, such as `concat`'s `values` |
 | `int`, `float`, `bool`, `str` | a plain Python value |
 | `Ints`, `Floats`, `Bools`, `Strings` | a flat list of them |
@@ -48,6 +49,7 @@ from gate.mil.program import OPSETS, Block, Op, Type
 
 Tensors = list[Tensor]
 Filters = Tensor
+Gates = Tensor
 TensorList = list[Tensor]
 Ints = list[int]
 Floats = list[float]
