@@ -41,6 +41,7 @@ class Step:
     outputs: tuple[int, ...]
     frees: tuple[int, ...] = ()
     batch: bool = True
+    fresh: bool = False
 
     def read(self, values: list[Any]) -> dict[str, Any]:
         """Gather the kernel's arguments."""
@@ -180,7 +181,18 @@ class _Compiler:
             self.blocks[block] = self.block(block)
         settle = self.settle(op, kernel, rounding)
         outputs = tuple(self.slot(v) for v in op.outputs)
-        return Step(op, kernel.function, constants, tuple(reads), kernel.context, settle, outputs, (), kernel.batch)
+        return Step(
+            op,
+            kernel.function,
+            constants,
+            tuple(reads),
+            kernel.context,
+            settle,
+            outputs,
+            (),
+            kernel.batch,
+            kernel.fresh,
+        )
 
     def refined(self, op: Op, rounding: Rounding) -> Kernel:
         """Return the kernel, or its harsher variant where the results are rounded to float16."""

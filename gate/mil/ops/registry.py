@@ -28,7 +28,8 @@ settles the result into the declared dtype (`numerics.py`), and checks its shape
 change an argument. Return float32, int32, int64 or bool, whatever comes naturally.
 
 `@kernel(exact=True)` marks ops that move values or pick among them, so that nothing needs rounding.
-`@kernel(fresh=True)` promises that the result is always new memory, never a view or an argument, so that it is rounded in place.
+`@kernel(fresh=True)` promises that the result is always new memory, never a view or an argument, so that it is rounded in place,
+and what it reads may be overwritten once nobody else reads it (`overwriting.py`).
 `@kernel("name")` serves a name that Python can't spell or another opset: `@kernel("constexpr_lut_to_dense", since="CoreML8")`
 replaces the older one from iOS18 on. `batch=False` says that `torch.vmap` must not see it: samples run one by one.
 Adding a kernel touches two files: its family module, and a row in `tests/mil/op_cases.py`.
