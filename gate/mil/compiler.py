@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gate.mil import numerics
-from gate.mil.constants import PLAIN, Constants, annotation, check_shape, only
+from gate.mil.constants import LAYOUTS, PLAIN, Constants, annotation, check_shape, only, torch_gates
 from gate.mil.errors import OpFailed, UnsupportedOp
 from gate.mil.numerics import Precision, Rounding
 from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
@@ -41,6 +41,7 @@ class Step:
     outputs: tuple[int, ...]
     frees: tuple[int, ...] = ()
     batch: bool = True
+    fresh: bool = False
 
     def read(self, values: list[Any]) -> dict[str, Any]:
         """Gather the kernel's arguments."""
@@ -142,8 +143,8 @@ class _Compiler:
 
     def constant(self, constant: Constant, form: str, rounding: Rounding) -> Any:
         kind = constant.type
-        if form in ("Tensor", "Filters", "Any") and isinstance(kind, TensorType) and kind.dtype != "string":
-            return self.constants.tensor(constant, kind.dtype, rounding, channels_last=form == "Filters")
+        if form in ("Tensor", "Any", *LAYOUTS) and isinstance(kind, TensorType) and kind.dtype != "string":
+            return self.constants.tensor(constant, kind.dtype, rounding, form if form in LAYOUTS else "")
         return PLAIN[form](constant.array)
 
     def kernel(self, op: Op) -> Kernel:
@@ -172,15 +173,26 @@ class _Compiler:
                 constants[name] = self.constant(argument, form, rounding)
                 if form == "float" and rounding.as_half and (op.type, name) not in MIXED:
                     constants[name] = numerics.half_constant(torch.tensor(constants[name])).item()
-            elif form in ("Tensor", "Filters"):
-                reads.append((name, self.slot(argument), convert and _floats(convert)))
+            elif form in ("Tensor", *LAYOUTS):
+                reads.append((name, self.slot(argument), _both(convert and _floats(convert), COMPUTED.get(form))))
             else:
                 reads.append((name, self.slot(argument), COMPUTED.get(form)))
         for block in op.blocks:
             self.blocks[block] = self.block(block)
         settle = self.settle(op, kernel, rounding)
         outputs = tuple(self.slot(v) for v in op.outputs)
-        return Step(op, kernel.function, constants, tuple(reads), kernel.context, settle, outputs, (), kernel.batch)
+        return Step(
+            op,
+            kernel.function,
+            constants,
+            tuple(reads),
+            kernel.context,
+            settle,
+            outputs,
+            (),
+            kernel.batch,
+            kernel.fresh,
+        )
 
     def refined(self, op: Op, rounding: Rounding) -> Kernel:
         """Return the kernel, or its harsher variant where the results are rounded to float16."""
@@ -241,6 +253,10 @@ def _each(convert: Convert) -> Convert:
     return lambda values: [one(v) for v in values]
 
 
+def _both(first: Convert | None, second: Convert | None) -> Convert | None:
+    return (lambda value: second(first(value))) if first and second else first or second
+
+
 def _floats(convert: Convert) -> Convert:
     return lambda value: convert(value) if value.is_floating_point() else value
 
@@ -277,6 +293,7 @@ MIXED = frozenset(
 )
 HARSH = (Precision.NARROW, Precision.ACCUMULATE16)
 COMPUTED: dict[str, Convert] = {
+    "Gates": torch_gates,
     **dict.fromkeys(("int", "float", "bool"), lambda t: t.item()),
     **dict.fromkeys(("Ints", "Floats", "Bools"), lambda t: t.reshape(-1).tolist()),
 }

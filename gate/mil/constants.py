@@ -7,7 +7,7 @@ by content: two candidates of one model that store the same bytes share the tens
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -29,12 +29,26 @@ _arrays: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 _tensors: WeakValueDictionary[bytes, Tensor] = WeakValueDictionary()
 
 
+def channels_last(filters: Tensor) -> Tensor:
+    """Lay out the filters of a 2-D convolution as torch convolves them faster; others stay."""
+    return filters.contiguous(memory_format=torch.channels_last) if filters.dim() == 4 else filters
+
+
+def torch_gates(weight: Tensor) -> Tensor:
+    """Reorder input, forget, output, cell to torch's input, forget, cell, output."""
+    i, f, o, z = weight.chunk(4)
+    return torch.cat([i, f, z, o])
+
+
+LAYOUTS: Mapping[str, Callable[[Tensor], Tensor]] = {"Filters": channels_last, "Gates": torch_gates}
+
+
 class Form(NamedTuple):
     """How a constant is laid out for a program: the same one may be needed in several."""
 
     halved: bool
     as_half: bool  # rounded as coremltools stores it, rather than as an op's result
-    channels_last: bool
+    layout: str  # the annotation in LAYOUTS that asks for one, or nothing
 
 
 class Constants:
@@ -92,10 +106,10 @@ class Constants:
             self._digests[constant] = digest.digest()
         return self._digests[constant]
 
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, *, channels_last: bool = False) -> Tensor:
-        """Return a constant as a settled tensor; an image's filters can be laid out channels last."""
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, layout: str = "") -> Tensor:
+        """Return a constant as a settled tensor, in one of LAYOUTS if that is asked for."""
         halved = rounding.halves(dtype) and not self._is_exact(constant)
-        form = Form(halved, halved and rounding.as_half, channels_last and constant.array.ndim == 4)
+        form = Form(halved, halved and rounding.as_half, layout)
         if (constant, form) not in self._tensors:
             self._tensors[constant, form] = self._shared(constant, form, dtype, rounding)
         return self._tensors[constant, form]
@@ -103,7 +117,7 @@ class Constants:
     def _shared(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
         if constant.array.nbytes < SHARED_BYTES:
             return self._settled(constant, form, dtype, rounding)
-        digest = self.digest(constant) + bytes(form)
+        digest = self.digest(constant) + repr(form).encode()
         tensor = _tensors.get(digest)
         if tensor is None:
             tensor = _tensors[digest] = self._settled(constant, form, dtype, rounding)
@@ -119,7 +133,7 @@ class Constants:
             tensor = numerics.half_constant(tensor)
         elif not self._is_exact(constant):
             tensor = numerics.settle(dtype, rounding)(tensor)
-        return tensor.contiguous(memory_format=torch.channels_last) if form.channels_last else tensor
+        return LAYOUTS[form.layout](tensor) if form.layout else tensor
 
 
 class Exchanged(Constants):
@@ -139,11 +153,12 @@ class Exchanged(Constants):
         """Identify a constant's stored content."""
         return self._base.digest(constant)
 
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, *, channels_last: bool = False) -> Tensor:
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, layout: str = "") -> Tensor:
         """Return a constant as a settled tensor, from its new values where it has any."""
         if constant.name in self._values:
-            return numerics.settle(dtype, rounding)(numerics.tensor(self._values[constant.name]))
-        return self._base.tensor(constant, dtype, rounding, channels_last=channels_last)
+            tensor = numerics.settle(dtype, rounding)(numerics.tensor(self._values[constant.name]))
+            return LAYOUTS[layout](tensor) if layout else tensor
+        return self._base.tensor(constant, dtype, rounding, layout)
 
 
 def _decode(op: Op, kernel: Kernel, inputs: dict[str, Constant]) -> tuple[Array, ...]:

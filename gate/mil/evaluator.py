@@ -24,6 +24,7 @@ from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed
 from gate.mil.features import Feature, read_features
 from gate.mil.numerics import Precision, Rounding, array, tensor
 from gate.mil.ops.registry import Context, State
+from gate.mil.overwriting import overwriting
 from gate.mil.program import DAMAGE, Block, Op, Program, load_stages
 
 Observe = Callable[[Op, Mapping[str, Any], tuple[Any, ...]], None]
@@ -108,6 +109,7 @@ class Evaluator:
         self.features = read_features(program, self.function)
         boundary = Rounding() if callable(precision) else _rounding(precision)
         self.plan = compile_function(self.function, _roundings(precision), boundary, self.constants)
+        self._unobserved = overwriting(self.plan)
         self._pruned = lru_cache(maxsize=64)(self.plan.pruned)
 
     @property
@@ -179,7 +181,7 @@ class Evaluator:
             self.function.inputs, self.plan.body.inputs, self.plan.settle_inputs, strict=True
         ):
             values[slot] = settle(inputs[value.name]) if value.name in inputs else self._state(value.name, state)
-        body, kept = self._body(given or {}, tuple(keep))
+        body, kept = self._body(given or {}, tuple(keep), observe)
         for name, tensor_ in (given or {}).items():
             values[self.plan.slots[name]] = tensor_
         with torch.inference_mode():
@@ -187,9 +189,11 @@ class Evaluator:
         outputs = {v.name: values[slot] for v, slot in zip(self.function.body.outputs, body.outputs, strict=True)}
         return {**{name: values[self.plan.slots[name]] for name in kept}, **outputs}
 
-    def _body(self, given: Mapping[str, Tensor], keep: tuple[str, ...]) -> tuple[Body, tuple[str, ...]]:
+    def _body(
+        self, given: Mapping[str, Tensor], keep: tuple[str, ...], observe: Observe | None
+    ) -> tuple[Body, tuple[str, ...]]:
         if not given and not keep:
-            return self.plan.body, ()
+            return self.plan.body if observe else self._unobserved, ()
         unknown = sorted({*given, *keep} - self.plan.slots.keys())
         if unknown:
             raise MilError(f"no op of function {self.function.name!r} computes {', '.join(unknown)}")

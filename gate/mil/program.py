@@ -21,6 +21,7 @@ import numpy as np
 
 from gate.mil.blob import BITS, Array, BlobFile, packed_bytes, unpack
 from gate.mil.errors import BadPackage, MilError, Unsupported
+from gate.mil.messages import messages
 
 MAX_DEPTH = 32  # nested blocks; protobuf itself stops at 100 messages
 MAX_RANK = 16  # Core ML stops at 5, sliding windows and blockwise scales use a few more inside
@@ -270,13 +271,12 @@ def _root_item(package: Path) -> Path:
 
 
 def _parse(path: Path) -> Any:
-    from coremltools import proto
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise BadPackage(f"{path.name}: {path.stat().st_size} bytes; a model message has at most {MAX_SPEC_BYTES}")
-        return proto.Model_pb2.Model.FromString(path.read_bytes())
+        return messages("Model_pb2").Model.FromString(path.read_bytes())
     except OSError as error:
         raise BadPackage(f"{path}: can't be read ({error.strerror})") from None
     except (DecodeError, RecursionError):
@@ -424,10 +424,8 @@ def _type(spec: Any, name: str) -> Type:
 
 
 def _tensor(spec: Any, name: str) -> TensorType:
-    from coremltools.proto import MIL_pb2
-
     try:
-        dtype = MIL_pb2.DataType.Name(spec.dataType).lower()
+        dtype = messages("MIL_pb2").DataType.Name(spec.dataType).lower()
     except ValueError:
         raise BadPackage(f"{name!r}: unknown element type {spec.dataType}") from None
     if spec.rank < 0 or (not spec.dimensions and spec.rank):

@@ -186,7 +186,7 @@ def _computes(op: Op, parameter: str, opset: str) -> bool:
 
     kernel = find(op.type, opset)
     form = kernel.parameters.get(parameter) if kernel else None
-    return not op.type.startswith("constexpr_") and form in (None, "Tensor", "Filters", "Tensors")
+    return not op.type.startswith("constexpr_") and form in (None, "Tensor", "Filters", "Gates", "Tensors")
 
 
 def _chain(source: Argument, made: Mapping[Argument, Op]) -> list[Op]:

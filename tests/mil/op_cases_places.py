@@ -277,6 +277,7 @@ OTHERS = [
     Row("gru", {**GRU, "reset_after": True}, last(4.875), note="reset-after"),
     Row("gru", {**GRU, "input_bias": [0.0, 1.0, 0.0]}, last(6.0), note="input-bias"),
     Row("lstm", LSTM, (*last(10.0), [[5.0]])),
+    Row("lstm", {**LSTM, "bias": a([1.0, 0.5, 2.0, 3.0])}, (*last(10.0), [[5.0]]), note="computed-weights"),
     Row("lstm", {**LSTM, "clip": 4.0}, (*last(8.0), [[4.0]]), note="clip"),
     Row("lstm", {**LSTM, "peephole": [1.0, 0.0, 1.0]}, (*last(323.0), [[17.0]]), note="peephole"),
     Row("lstm", {**LSTM, "activation": "hard_sigmoid"}, (*last(2.0), [[5.0]]), note="hard-sigmoid"),

@@ -47,12 +47,12 @@ def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(x >= 0, x, x * _channels(alpha, x))
 
 
-@kernel(exact=True)
+@kernel(exact=True, fresh=True)
 def relu(x: Tensor) -> Tensor:
     return torch.relu(x)
 
 
-@kernel(exact=True)
+@kernel(exact=True, fresh=True)
 def relu6(x: Tensor) -> Tensor:
     return torch.clamp(x, 0, 6)
 
@@ -102,10 +102,15 @@ def softsign(x: Tensor) -> Tensor:
     return x / (1 + x.abs())
 
 
-@kernel(exact=True)
+@kernel(exact=True, fresh=True)
 def thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x ≥ alpha, else 0."""
-    return F.threshold(x, float(np.nextafter(np.float32(alpha), np.float32("-inf"))), 0.0)
+    return F.threshold(x, below(alpha), 0.0)
+
+
+def below(alpha: float) -> float:
+    """Return the float32 before `alpha`: what is above the one is at or above the other."""
+    return float(np.nextafter(np.float32(alpha), np.float32("-inf")))
 
 
 def _channels(parameter: Tensor, x: Tensor) -> Tensor:

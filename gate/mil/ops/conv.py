@@ -41,8 +41,10 @@ def spatial_padding(
 def pad_spatial(x: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Pad the last dimensions; torch counts them from the last."""
     flat = [n for pair in reversed(padding) for n in pair]
+    if not any(flat):
+        return x
     bounded(n + sum(pair) for n, pair in zip(x.shape[2:], padding, strict=True))
-    return F.pad(x, flat, value=value) if any(flat) else x
+    return F.pad(x, flat, value=value)
 
 
 @kernel(fresh=True)

@@ -60,12 +60,12 @@ def logical_xor(x: Tensor, y: Tensor) -> Tensor:
     return torch.logical_xor(x, y)
 
 
-@kernel(exact=True)
+@kernel(exact=True, fresh=True)
 def maximum(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(x, y)
 
 
-@kernel(exact=True)
+@kernel(exact=True, fresh=True)
 def minimum(x: Tensor, y: Tensor) -> Tensor:
     return torch.minimum(x, y)
 

@@ -39,7 +39,7 @@ def ceil(x: Tensor) -> Tensor:
     return torch.ceil(x)
 
 
-@kernel(exact=True)
+@kernel(exact=True, fresh=True)
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
     """Bound by `alpha` below and `beta` above."""
     return torch.clamp(x, alpha, beta)

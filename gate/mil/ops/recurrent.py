@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gate.mil.ops.registry import kernel
+from gate.mil.ops.registry import Gates, kernel
 
 Activation = Callable[[Tensor], Tensor]
 Step = tuple[Tensor, Tensor, Tensor]  # the sequence, the last hidden state, the last cell state
@@ -73,13 +73,13 @@ def lstm(
     x: Tensor,
     initial_h: Tensor,
     initial_c: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None = None,
+    weight_ih: Gates,
+    weight_hh: Gates,
+    bias: Gates | None = None,
     peephole: Tensor | None = None,
-    weight_ih_back: Tensor | None = None,
-    weight_hh_back: Tensor | None = None,
-    bias_back: Tensor | None = None,
+    weight_ih_back: Gates | None = None,
+    weight_hh_back: Gates | None = None,
+    bias_back: Gates | None = None,
     peephole_back: Tensor | None = None,
     direction: str = "forward",
     output_sequence: bool = False,
@@ -110,9 +110,9 @@ def _lstm(
     x: Tensor,
     h: Tensor,
     c: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
+    weight_ih: Gates,
+    weight_hh: Gates,
+    bias: Gates | None,
     peephole: Tensor | None,
     names: tuple[str, str, str],
     clip: float | None,
@@ -124,7 +124,7 @@ def _lstm(
     peep_i, peep_f, peep_o = (x.new_zeros(3) if peephole is None else peephole).chunk(3)
     sequence = []
     for given in F.linear(x, weight_ih, bias):
-        i, f, o, z = torch.addmm(given, h, weight_hh.t()).chunk(4, -1)
+        i, f, z, o = torch.addmm(given, h, weight_hh.t()).chunk(4, -1)
         c = gate(f + c * peep_f) * c + gate(i + c * peep_i) * cell(z)
         c = c if clip is None else c.clamp(-clip, clip)
         h = gate(o + c * peep_o) * act(c)
@@ -132,20 +132,14 @@ def _lstm(
     return torch.stack(sequence), h, c
 
 
-def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None) -> Step:
-    weights = [_torch_gates(weight_ih), _torch_gates(weight_hh)]
+def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, weight_ih: Gates, weight_hh: Gates, bias: Gates | None) -> Step:
+    weights = [weight_ih, weight_hh]
     if bias is not None:
-        weights += [_torch_gates(bias), torch.zeros_like(bias)]
+        weights += [bias, torch.zeros_like(bias)]
     sequence, last_h, last_c = torch.lstm(
         x, (h[None].contiguous(), c[None].contiguous()), weights, bias is not None, 1, 0.0, False, False, False
     )
     return sequence, last_h[0], last_c[0]
-
-
-def _torch_gates(weight: Tensor) -> Tensor:
-    """Reorder input, forget, output, cell to torch's input, forget, cell, output."""
-    i, f, o, z = weight.chunk(4)
-    return torch.cat([i, f, z, o])
 
 
 def _ordered(x: Tensor, direction: str) -> Tensor:

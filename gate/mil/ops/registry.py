@@ -12,6 +12,7 @@ no matter whether the program holds it as a constant or computes it:
 |---|---|
 | `Tensor` | a float32, int32 or bool tensor (int8, uint16 … are int32 tensors, float16 a float32 tensor) |
 | `Filters` | a tensor as well; constant weights of a 2-D convolution are laid out channels last, which torch convolves faster |
+| `Gates` | a tensor as well: an lstm's weights with the gates in torch's order (input, forget, cell, output; MIL has output before cell) |
 | `Tensors` | a list of them: MIL's tuples, such as `concat`'s `values` |
 | `int`, `float`, `bool`, `str` | a plain Python value |
 | `Ints`, `Floats`, `Bools`, `Strings` | a flat list of them |
@@ -27,7 +28,8 @@ settles the result into the declared dtype (`numerics.py`), and checks its shape
 change an argument. Return float32, int32, int64 or bool, whatever comes naturally.
 
 `@kernel(exact=True)` marks ops that move values or pick among them, so that nothing needs rounding.
-`@kernel(fresh=True)` promises that the result is always new memory, never a view or an argument, so that it is rounded in place.
+`@kernel(fresh=True)` promises that the result is always new memory, never a view or an argument, so that it is rounded in place,
+and what it reads may be overwritten once nobody else reads it (`overwriting.py`).
 `@kernel("name")` serves a name that Python can't spell or another opset: `@kernel("constexpr_lut_to_dense", since="CoreML8")`
 replaces the older one from iOS18 on. `batch=False` says that `torch.vmap` must not see it: samples run one by one.
 Adding a kernel touches two files: its family module, and a row in `tests/mil/op_cases.py`.
@@ -48,6 +50,7 @@ from gate.mil.program import OPSETS, Block, Op, Type
 
 Tensors = list[Tensor]
 Filters = Tensor
+Gates = Tensor
 TensorList = list[Tensor]
 Ints = list[int]
 Floats = list[float]
