@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gate import carry, limits, search
+from gate import carry, heap, limits, search
 from gate.ahead import Ahead
 from gate.app_size import judge_app, unjudged
 from gate.checks.base import no_answer
@@ -221,6 +221,7 @@ def _judge_candidate(trial: Trial, policy: Policy, role: Role, plan: Plan, progr
     progress(f"{trial.entry.name}: judging {policy.name}")
     started = time.monotonic()
     record = trial.judge(policy, role)
+    heap.give_back()
     return record.model_copy(update={"seconds": time.monotonic() - started})
 
 

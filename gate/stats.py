@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as distributions
+from scipy import special
 
 from gate.report import Outcome
 
@@ -73,7 +73,7 @@ def exact(value: float) -> Fraction:
 
 def quantile(confidence: float) -> float:
     """Return the normal quantile, 1.645 for 95 %."""
-    return float(distributions.norm.ppf(confidence))
+    return float(special.ndtri(confidence))
 
 
 # --- paired proportions ------------------------------------------------------------------------------------------------
@@ -130,14 +130,14 @@ def non_inferior(flips: Flips, margin: Fraction, confidence: float) -> Outcome:
 
 def mcnemar_exact(flips: Flips) -> float:
     """Return the one-sided p-value of "worse at all": so many losses among the flips, were each a fair coin."""
-    return float(distributions.binom.sf(flips.lost - 1, flips.lost + flips.gained, 0.5))
+    return float(special.bdtrc(flips.lost - 1, flips.lost + flips.gained, 0.5))
 
 
 def clopper_pearson(right: float, n: float, confidence: float) -> Interval:
     """Return the exact interval of a single proportion."""
     error = 1 - confidence
-    low = 0.0 if right == 0 else float(distributions.beta.ppf(error, right, n - right + 1))
-    high = 1.0 if right == n else float(distributions.beta.ppf(confidence, right + 1, n - right))
+    low = 0.0 if right == 0 else float(special.betaincinv(right, n - right + 1, error))
+    high = 1.0 if right == n else float(special.betaincinv(right + 1, n - right, confidence))
     return Interval(low, high, confidence, "Clopper-Pearson interval of a proportion")
 
 
@@ -157,7 +157,7 @@ def clustered_bounds(flips: Flips, drops: Array, clusters: Array, confidence: fl
 
 def student(confidence: float, free: float) -> float:
     """Return Student's quantile."""
-    return float(distributions.t.ppf(confidence, free))
+    return float(special.stdtrit(free, confidence))
 
 
 def degrees_of_freedom(parts: Array) -> float:
@@ -321,7 +321,7 @@ def _bca(seen: float, drawn: Array, left_out: Array, confidence: float) -> tuple
     ends = np.array([-t, t]) * np.sqrt(units / (units - 1))  # a resample's spread is that of n, not of n - 1
     below = ((drawn < seen).mean() + (drawn <= seen).mean()) / 2
     if MOST_BIASED < below < 1 - MOST_BIASED:
-        levels, how = _levels(float(distributions.norm.ppf(below)), pull, ends), "BCa"
+        levels, how = _levels(float(special.ndtri(below)), pull, ends), "BCa"
         low, high = np.quantile(drawn, levels)
     else:
         (low, high), how = seen + ends * drawn.std(), "normal"
@@ -335,12 +335,12 @@ def _levels(bias: float, pull: Array, ends: Array) -> Array:
     shifted = bias + ends
     room = 1 - skew * shifted
     turned = np.where(room > 0, bias + shifted / np.where(room > 0, room, 1.0), np.sign(shifted) * np.inf)
-    return np.asarray(distributions.norm.cdf(turned))
+    return np.asarray(special.ndtr(turned))
 
 
 def rare_change(changed: int, n: float, confidence: float) -> float:
     """Return the largest share of items that may change, given how many did: what a bootstrap cannot see when few did."""
-    return float(distributions.beta.ppf(confidence, changed + 1, n - changed)) if changed < n else 1.0
+    return float(special.betaincinv(changed + 1, n - changed, confidence)) if changed < n else 1.0
 
 
 def decide(interval: Interval, limit: float) -> Outcome:

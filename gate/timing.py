@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as distributions
 
 from gate.stats import Interval
 
@@ -41,10 +40,12 @@ def upper_quantile(times: Sequence[float], share: float, confidence: float) -> t
     The count of times below the true quantile is binomial, whatever the times are distributed like. Where there are too few
     times for an upper end, it is the slowest one.
     """
+    from scipy.stats import binom  # a second to import, which a run without times is spared
+
     ordered = np.sort(np.asarray(times, dtype=float))
     n = len(ordered)
-    low = int(distributions.binom.ppf(1 - confidence, n, share)) - 1
-    high = int(distributions.binom.ppf(confidence, n, share))
+    low = int(binom.ppf(1 - confidence, n, share)) - 1
+    high = int(binom.ppf(confidence, n, share))
     ends = ordered[max(low, 0)], ordered[min(high, n - 1)]
     interval = Interval(float(ends[0]), float(ends[1]), confidence, f"order statistics of {n} times")
     return float(np.quantile(ordered, share)), interval

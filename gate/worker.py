@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gate import jail, protocol
+from gate import heap, jail, protocol
 from gate.checkpoint import declared_weights
 from gate.config import AnyOfDim, Input, Output, RangeDim, Source, State
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
@@ -67,6 +67,8 @@ def serve(worker: "Worker", requests: int, answers: int) -> None:
                 os._exit(0)  # their code forked and both came back
             protocol.write_message(answered / f"answer-{request.number}.json", answer, arrays)
             os.write(answers, b"\n")
+            if request.verb is Verb.CONVERT:
+                heap.give_back()  # coremltools' programs keep every weight in cycles
 
 
 def respond(worker: "Worker", request: Request, arrays: dict[str, Array]) -> tuple[Answer, dict[str, Array]]:

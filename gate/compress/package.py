@@ -18,6 +18,7 @@ import numpy as np
 
 from gate.compress.encoded import Bytes, Encoded, Form, Tensor
 from gate.mil.blob import BITS, HEADER_BYTES, METADATA, SENTINEL, STORED, VERSION, BlobFile
+from gate.mil.messages import messages
 
 WEIGHT_FILE = "@model_path/weights/weight.bin"
 ALIGNMENT = 64
@@ -59,7 +60,6 @@ class BlobWriter:
 
 def write_package(source: Path, compressed: Mapping[Key, Encoded], out: Path) -> None:
     """Write `source` to `out` with the named constants in compressed form; nothing half-written is ever at `out`."""
-    from coremltools.proto import Model_pb2
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
@@ -67,7 +67,7 @@ def write_package(source: Path, compressed: Mapping[Key, Encoded], out: Path) ->
         shutil.copytree(source, draft, symlinks=True, ignore=shutil.ignore_patterns("weights"))
         path = _model_file(draft)
         origin = source / path.parent.relative_to(draft)
-        spec = Model_pb2.Model.FromString(path.read_bytes())
+        spec = messages("Model_pb2").Model.FromString(path.read_bytes())
         weight_path = path.parent / "weights" / "weight.bin"
         weight_path.parent.mkdir()
         with weight_path.open("wb") as stream:
@@ -153,9 +153,8 @@ class _Editor:
         outputs: list[tuple[str, int, tuple[int, ...]]],
         attributes: bool = False,
     ) -> Any:
-        from coremltools.proto import MIL_pb2
 
-        op = MIL_pb2.Operation(type=op_type)
+        op = messages("MIL_pb2").Operation(type=op_type)
         op.attributes["name"].CopyFrom(_string(name))
         for parameter, argument in arguments.items():
             if attributes:
@@ -172,10 +171,9 @@ class _Editor:
         return op
 
     def value(self, tensor: Tensor, in_file: tuple[str, ...]) -> Any:
-        from coremltools.proto import MIL_pb2
 
-        value = MIL_pb2.Value()
-        _set_type(value.type, MIL_pb2.DataType.Value(tensor.dtype.upper()), tensor.shape)
+        value = messages("MIL_pb2").Value()
+        _set_type(value.type, messages("MIL_pb2").DataType.Value(tensor.dtype.upper()), tensor.shape)
         elements = int(np.prod(tensor.shape))
         if elements >= LEAST_IN_FILE and tensor.dtype in in_file:
             value.blobFileValue.fileName = WEIGHT_FILE
@@ -225,7 +223,6 @@ Output = tuple[str, int, tuple[int, ...]]
 
 def _modern(encoded: Encoded, name: str, dtype: int) -> Iterator[tuple[str, dict[str, "Tensor | str"], list[Output]]]:
     """Yield (op, parameters, outputs) from iOS18 on; joint forms are two ops in a chain."""
-    from coremltools.proto import MIL_pb2
 
     parts: dict[str, Tensor | str] = dict(encoded.parts)
     whole: list[Output] = [(name, dtype, encoded.shape)]
@@ -250,7 +247,7 @@ def _modern(encoded: Encoded, name: str, dtype: int) -> Iterator[tuple[str, dict
         return
     mask, nonzero = encoded.parts["mask"], encoded.parts["nonzero_data"]
     outputs = [
-        (f"{name}_mask", MIL_pb2.DataType.Value("UINT1"), encoded.shape),
+        (f"{name}_mask", messages("MIL_pb2").DataType.Value("UINT1"), encoded.shape),
         (f"{name}_nonzero", dtype, nonzero.shape),
     ]
     others = {key: part for key, part in parts.items() if key not in ("mask", "nonzero_data")}
@@ -290,10 +287,9 @@ def _set_type(kind: Any, dtype: int, shape: tuple[int, ...]) -> None:
 
 
 def _string(text: str) -> Any:
-    from coremltools.proto import MIL_pb2
 
-    value = MIL_pb2.Value()
-    _set_type(value.type, MIL_pb2.DataType.Value("STRING"), ())
+    value = messages("MIL_pb2").Value()
+    _set_type(value.type, messages("MIL_pb2").DataType.Value("STRING"), ())
     value.immediateValue.tensor.strings.values.append(text)
     return value
 

@@ -22,6 +22,7 @@ from gate.mil.errors import BadPackage
 Array = npt.NDArray[Any]
 
 HEADER_BYTES = 64
+RESIDENT_BYTES = 2**25  # of a file that has been read; more is given back, and mapped again when somebody looks
 METADATA = struct.Struct("<IIQQQ")
 SENTINEL = 0xDEADBEEF
 VERSION = 2
@@ -81,6 +82,7 @@ class BlobFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._resident = 0
         try:
             size = path.stat().st_size
             if size < HEADER_BYTES:
@@ -108,7 +110,15 @@ class BlobFile:
             raise BadPackage(f"{where}: unknown element type {code}")
         if start < HEADER_BYTES or start + size > len(self):
             raise BadPackage(f"{where}: {size} bytes from {start} do not lie inside the file of {len(self)} bytes")
+        self._give_back(size)
         return Blob(STORED[code], np.frombuffer(self._map, np.uint8, size, start))
+
+    def _give_back(self, size: int) -> None:
+        """Let go of the pages of what was read before: views on them stay valid."""
+        self._resident += size
+        if self._resident > RESIDENT_BYTES and hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._resident = size
 
 
 def packed_bytes(dtype: str, count: int) -> int:
