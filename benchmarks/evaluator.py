@@ -483,7 +483,7 @@ def batch_speedup(clock: Callable[[], float], samples: int = 360) -> dict[str, f
         float(np.abs(np.float32(next(iter(a.values()))) - np.float32(next(iter(b.values())))).max())
         for a, b in zip(alone, together, strict=True)
     )
-    one_ms, many_ms = race([one, many], 5, 1, clock)
+    one_ms, many_ms = race([one, many], 15, 1, clock)
     return {
         "batch_one_by_one_ms": one_ms,
         "batch_together_ms": many_ms,
