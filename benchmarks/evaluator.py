@@ -4,7 +4,8 @@
 Each architecture is built with random weights, converted by coremltools, and run four ways in turn (so that a busy
 machine slows all of them): torch eager in float32, the evaluator in `float32` and in `declared`, and onnxruntime where
 it is installed and the model exports. The best of several rounds counts. Beside time: the peak of live tensor bytes of one
-prediction, weights and states included on both sides; and how long 100 MB of 4-bit palettes take to load.
+prediction, weights and states included on both sides; and how long 100 MB of 4-bit palettes take to load, in this
+process and in a new one, each beside what it takes to fill as much memory.
 
     python benchmarks/evaluator.py [--only NAME…] [--rounds N] [--clock wall|cpu]
 
@@ -21,6 +22,7 @@ import logging
 import math
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -394,7 +396,34 @@ def palettized_load(clock: Callable[[], float]) -> dict[str, float]:
         path = Path(folder) / "palettes.mlpackage"
         model.save(str(path))
         load_ms, fill_ms = race([lambda: load(path), lambda: np.full(2 * PALETTE_BYTES, 1, np.float32)], 3, 1, clock)
-    return {"palettized_load_ms": load_ms, "palettized_fill_ms": fill_ms}
+        cold_load_ms, cold_fill_ms = cold_load(path, clock)
+    return {
+        "palettized_load_ms": load_ms,
+        "palettized_fill_ms": fill_ms,
+        "palettized_cold_load_ms": cold_load_ms,
+        "palettized_cold_fill_ms": cold_fill_ms,
+    }
+
+
+COLD = """
+import sys, time, numpy
+from gate.mil.evaluator import load
+clock = getattr(time, sys.argv[1])
+start = clock()
+load(sys.argv[2])
+loaded = clock()
+numpy.full(int(sys.argv[3]), 1, numpy.float32)
+print((loaded - start) * 1000, (clock() - loaded) * 1000)
+"""
+
+
+def cold_load(path: Path, clock: Callable[[], float]) -> tuple[float, float]:
+    """Time the first load of a process that has imported the evaluator, and a fill of new memory after it."""
+    root = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-c", COLD, clock.__name__, str(path), str(2 * PALETTE_BYTES)]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    load_ms, fill_ms = map(float, printed.split())
+    return load_ms, fill_ms
 
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -454,7 +483,7 @@ def batch_speedup(clock: Callable[[], float], samples: int = 360) -> dict[str, f
         float(np.abs(np.float32(next(iter(a.values()))) - np.float32(next(iter(b.values())))).max())
         for a, b in zip(alone, together, strict=True)
     )
-    one_ms, many_ms = race([one, many], 5, 1, clock)
+    one_ms, many_ms = race([one, many], 15, 1, clock)
     return {
         "batch_one_by_one_ms": one_ms,
         "batch_together_ms": many_ms,

@@ -80,9 +80,9 @@ def _settled(file: Path) -> bytes | None:
         return b"\n".join(sorted(UUID.sub(b"", file.read_bytes()).splitlines()))
     if file.suffix != ".mlmodel":
         return None
-    from coremltools.proto import Model_pb2
+    from gate.mil.messages import messages
 
-    spec = Model_pb2.Model()
+    spec = messages("Model_pb2").Model()
     try:
         spec.ParseFromString(file.read_bytes())
     except (

@@ -444,9 +444,9 @@ def _model_file(package: Path, where: str) -> Path:
 
 
 def _specification(package: Path) -> Any:
-    from coremltools.proto import Model_pb2
+    from gate.mil.messages import messages
 
-    specification = Model_pb2.Model()
+    specification = messages("Model_pb2").Model()
     try:
         specification.ParseFromString(_model_file(package, package.name).read_bytes())
     except Exception:  # protobuf's DecodeError has moved between versions

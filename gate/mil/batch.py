@@ -61,8 +61,8 @@ def stackable(plan: Plan, function: Function) -> bool:
     return not states and all(step.context is None for step in plan.body.steps)
 
 
-def _shapes(sample: Sample) -> list[tuple[str, torch.Size]]:
-    return [(name, x.shape) for name, x in sample.items()]
+def _shapes(sample: Sample) -> list[torch.Size]:
+    return [x.shape for x in sample.values()]
 
 
 class Stack:

@@ -8,7 +8,7 @@ pass over the steps. Nested blocks (`cond`, `while_loop`) run over the same numb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -110,6 +110,7 @@ class Evaluator:
         boundary = Rounding() if callable(precision) else _rounding(precision)
         self.plan = compile_function(self.function, _roundings(precision), boundary, self.constants)
         self._unobserved = overwriting(self.plan)
+        self._stacked = replace(self.plan, body=overwriting(self.plan, most_reads=1))
         self._pruned = lru_cache(maxsize=64)(self.plan.pruned)
 
     @property
@@ -155,7 +156,7 @@ class Evaluator:
     ) -> Iterator[dict[str, Any]]:
         """Yield the outputs of many samples, several at once as long as their values fit the budget; each begins with fresh states."""
         read = (self.features.read(sample) for sample in samples)
-        for results in run_batch(self.plan, self.function, read, partial(self._run_afresh, seed=seed), byte_budget):
+        for results in run_batch(self._stacked, self.function, read, partial(self._run_afresh, seed=seed), byte_budget):
             yield self.features.write(results)
 
     def _run_afresh(self, inputs: Mapping[str, Tensor], *, seed: int) -> dict[str, Any]:

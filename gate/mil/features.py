@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,9 +118,8 @@ class Features:
         declared = self.declared[feature.name]
         if declared.shape == () and array.size == 1:
             array = array.reshape(())
-        from gate.mil import numerics
-
-        return numerics.tensor(array)
+        found: Tensor = _numerics().tensor(array)
+        return found
 
     def write(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Return results as Core ML does: arrays of the described dtype, images, labels."""
@@ -270,9 +270,15 @@ def _write(feature: Feature, value: Any) -> Any:
         return _to_image(feature, value)
     if not _is_tensor(value) or not feature.dtype:
         return value
+    return _numerics().array(value.reshape(1) if value.dim() == 0 else value, feature.dtype)  # Core ML has no rank 0
+
+
+@cache
+def _numerics() -> Any:
+    """Load torch once it is needed; an import statement in a function of each sample costs a tenth of its time."""
     from gate.mil import numerics
 
-    return numerics.array(value.reshape(1) if value.dim() == 0 else value, feature.dtype)  # Core ML has no rank 0
+    return numerics
 
 
 def _is_tensor(value: Any) -> bool:

@@ -134,6 +134,7 @@ def tensor(array: Array) -> Tensor:
 
 def array(x: Tensor, dtype: str) -> Array:
     """Return a tensor as the numpy array of the declared dtype."""
+    if dtype == "float16":
+        return x.detach().to(torch.float16, memory_format=torch.contiguous_format, copy=True).numpy()
     numpy_dtype: Any = {"bfloat16": "float32"}.get(dtype, dtype)
-    with np.errstate(over="ignore"):
-        return x.detach().numpy().astype(numpy_dtype, order="C")
+    return x.detach().numpy().astype(numpy_dtype, order="C")

@@ -24,11 +24,14 @@ from gate.mil.ops import activation, elementwise_binary, elementwise_unary
 from gate.mil.program import Op, TensorType
 
 
-def overwriting(plan: Plan) -> Body:
-    """Return the body of a plan whose steps write over what dies."""
+def overwriting(plan: Plan, most_reads: int = 2) -> Body:
+    """Return the body of a plan whose steps write over what dies; over a stack of samples those with one read alone may.
+
+    (With two, the one written over may be the same for all samples, and the other not.)
+    """
     own = _own(plan)
-    steps = tuple(_over(step, own & set(step.frees)) for step in plan.body.steps)
-    return replace(plan.body, steps=steps)
+    steps = (_over(step, own & set(step.frees)) if len(step.reads) <= most_reads else step for step in plan.body.steps)
+    return replace(plan.body, steps=tuple(steps))
 
 
 def _own(plan: Plan) -> set[int]:

@@ -71,6 +71,16 @@ def test_a_run_gives_the_bits_of_an_observed_run(precision: Precision) -> None:
     assert torch.equal(x["x"], before)
 
 
+def test_a_stack_of_samples_gives_what_single_runs_give() -> None:
+    torch.manual_seed(0)
+    inputs = [ct.TensorType("x", shape=(1, 3, 9, 9), dtype=np.float32)]
+    evaluator = gate.mil.load(convert(Mobile(), (torch.zeros(1, 3, 9, 9),), inputs))
+    samples = [{"x": torch.randn(1, 3, 9, 9)} for _ in range(5)]
+    for together, sample in zip(evaluator.predict(samples), samples, strict=True):
+        (a,), (b,) = together.values(), evaluator.predict(sample).values()
+        np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=2**-10, atol=1e-3)
+
+
 def written_over(build: Callable[..., Any], inputs: Mapping[str, Any]) -> list[str]:
     """Return the types of the ops that write over an argument; the results must be those of the plain steps."""
     evaluator = loaded(build, dict(inputs))
