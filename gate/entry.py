@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gate import calibration, data, metrics, unread, waivers
+from gate import calibration, data, heap, metrics, unread, waivers
 from gate.ahead import Ahead
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_items, first_items, is_steady, make_samples
@@ -254,7 +254,10 @@ class Trial:
     def _ask(self, check: base.Check, subject: base.Subject) -> tuple[Result, ...]:
         if check.name in self.around.left:
             return (base.not_run(check.name, "Left to the machine that profiles first.", required=True),)
-        return base.run(check, subject)
+        try:
+            return base.run(check, subject)
+        finally:
+            heap.trim()
 
     def before(self, policy: Policy) -> Path:
         """The package in the policy's precision, from which compression starts."""

@@ -22,7 +22,7 @@ from gate.mil.errors import BadPackage
 Array = npt.NDArray[Any]
 
 HEADER_BYTES = 64
-RESIDENT_BYTES = 2**25  # of a file that has been read; more is given back, and mapped again when somebody looks
+RESIDENT_BYTES = 2**23  # of a file that has been read; more is given back, and mapped again when somebody looks
 METADATA = struct.Struct("<IIQQQ")
 SENTINEL = 0xDEADBEEF
 VERSION = 2
