@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gate.errors import NoAnswer
+from gate.errors import UsageError
 from gate.report import Environment
 
 Array = npt.NDArray[Any]
@@ -69,7 +69,7 @@ def make_engine(name: str) -> Engine:
 
         return MilEngine()
     if sys.platform != "darwin":
-        raise NoAnswer(f"--engine coreml: found {sys.platform}, expected macOS; use --engine mil here")
+        raise UsageError(f"--engine coreml: found {sys.platform}, expected macOS; use --engine mil here, or auto")
     from gate.engine.coreml import CoreMLEngine
 
     return CoreMLEngine()
