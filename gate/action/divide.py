@@ -13,6 +13,7 @@ from gate.action.before import BASE, FOLDER, MATRIX
 from gate.action.handover import Evaluated, LimitsOf, Plan, Sandbox
 from gate.action.inputs import Inputs
 from gate.action.runner import Surroundings, say
+from gate.baseline import REPORT
 from gate.errors import NoAnswer
 from gate.files import write_text
 from gate.handed import read_record
@@ -45,6 +46,10 @@ def plan_answer(inputs: Inputs, around: Surroundings, event: github.Event, work:
         raise NoAnswer(
             "A pull request from a fork is not judged on a machine of the team's own; use a runner of GitHub's."
         )
+    if inputs.device and pull and (pull.from_fork or around.environ.get("GITHUB_ACTOR", "").endswith("[bot]")):
+        raise NoAnswer(
+            f"{inputs.device} is a device of the team's own; packages of pull requests from forks and bots are not put on it."
+        )
     for name in ("source", "site", "out", "tmp", "root", "base", FOLDER):
         (work / name).mkdir(exist_ok=True)
     handed = prepare.inside(around.workspace, inputs.source or HANDED)
@@ -55,6 +60,8 @@ def plan_answer(inputs: Inputs, around: Surroundings, event: github.Event, work:
 def answer_arguments(inputs: Inputs, plan: Plan, work: Path) -> list[str]:
     """Return the arguments of `gate check` for a hand-over."""
     arguments = ["check", "--from", plan.handed, "--out", str(work / "out"), "--engine", inputs.engine]
+    if inputs.device:
+        arguments += ["--device", inputs.device, "--development-team", inputs.development_team]
     return [*arguments, "--fail-on", inputs.fail_on]
 
 
@@ -68,7 +75,7 @@ def keep_cache(inputs: Inputs, event: github.Event, work: Path) -> None:
 def join(inputs: Inputs, around: Surroundings, plan: Plan, work: Path) -> Evaluated:
     """Join the parts in the folder `from` into one report, in place of an evaluation. Needs no engine."""
     folder = prepare.inside(around.workspace, inputs.source or SHARDS)
-    places = [folder] if (folder / merge.REPORT).is_file() else sorted(folder.glob("*"))
+    places = [folder] if (folder / REPORT).is_file() else sorted(folder.glob("*"))
     file = prepare.inside(around.workspace, inputs.config)
     base = work / FOLDER / BASE / "report.json"
     report = merge.merge(

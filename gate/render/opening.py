@@ -10,7 +10,6 @@ from gate.render.escape import clip
 from gate.render.figures import accuracy_words, against_limit, deciding, is_size, keeps, merits, package_bytes, write
 from gate.report import Candidate, CheckName, Measurement, Model, Outcome, Report, Result, Severity, Unit, verdict
 
-
 PART = "This is no verdict on the whole; `gate merge` joins the parts."
 
 
