@@ -91,7 +91,9 @@ def check(
     out: Annotated[Path, typer.Option(help="Folder for report.json, comment.md, report.html and packages/.")] = Path(
         "gate-out"
     ),
-    cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder where work is kept between runs; conversions under GATE_CACHE_KEY.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
     shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
@@ -442,6 +444,7 @@ def _told_by_the_action() -> dict[str, Any]:
         path = os.environ.get(f"GATE_{name.upper()}")
         told |= {name: Path(path) if path else None}
     told |= {"contents": _contents(os.environ.get("GATE_CONTENTS"))}
+    told |= {"cache_key": os.environ.get("GATE_CACHE_KEY") or None}
     told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
     told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}
     return told | {"config_from": os.environ.get("GATE_CONFIG_FROM") or "working tree"}

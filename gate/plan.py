@@ -36,6 +36,7 @@ class Options:
     baseline: Path | None = None
     release: Path | None = None
     cache: Path | None = None
+    cache_key: str | None = None  # seals the conversions that are kept there; none are kept without
     jobs: int = 1
     fail_on: str = "fail"
     event: str | None = None

@@ -39,6 +39,7 @@ class Verb(StrEnum):
     DESCRIBE = "describe"
     EXAMPLE = "example"
     REFERENCE = "reference"
+    FINGERPRINT = "fingerprint"
     CONVERT = "convert"
     ITEMS = "items"
     METRIC = "metric"

@@ -20,6 +20,7 @@ from gate.handed import read_record
 from gate.report import exit_code
 from gate.shard import Matrix, model_of, parse_matrix
 
+CONVERSIONS = "conversions"  # of the cache; gate.kept, which loads the engine
 HANDED, SHARDS = "handed", "shards"  # where the jobs put what they get from one another
 
 
@@ -36,7 +37,7 @@ def lay_out(inputs: Inputs, work: Path) -> None:
     if inputs.plan:
         write_text(work / FOLDER / MATRIX, inputs.plan)
     if inputs.cache and Path(inputs.cache).is_dir():
-        shutil.copytree(inputs.cache, work / "out" / "cache", symlinks=True)
+        shutil.copytree(inputs.cache, work / "out" / "cache", ignore=_links)
 
 
 def plan_answer(inputs: Inputs, around: Surroundings, event: github.Event, work: Path) -> Plan:
@@ -67,9 +68,19 @@ def answer_arguments(inputs: Inputs, plan: Plan, work: Path) -> list[str]:
 
 def keep_cache(inputs: Inputs, event: github.Event, work: Path) -> None:
     """Put what a push compressed into the cache. A pull request's own stays in its job: others would restore it."""
-    made = work / "out" / "cache"
-    if inputs.cache and event.name == "push" and made.is_dir():
-        shutil.copytree(made, inputs.cache, dirs_exist_ok=True)
+    made, kept = work / "out" / "cache", Path(inputs.cache)
+    if not (inputs.cache and event.name == "push" and made.is_dir()):
+        return
+    for link in [path for path in kept.rglob("*") if path.is_symlink()]:
+        link.unlink()  # whoever restored it could lead what we write anywhere
+    shutil.rmtree(kept / CONVERSIONS, ignore_errors=True)  # `made` began as a copy of it, and dropped the oldest
+    shutil.copytree(made, kept, ignore=_links, dirs_exist_ok=True)
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """What is neither file nor folder stays where it is: nothing in a cache has to be a link."""
+    found = ((name, Path(folder) / name) for name in names)
+    return [name for name, path in found if path.is_symlink() or not (path.is_file() or path.is_dir())]
 
 
 def join(inputs: Inputs, around: Surroundings, plan: Plan, work: Path) -> Evaluated:

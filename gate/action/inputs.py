@@ -81,6 +81,7 @@ class Inputs:
     device: str = ""
     development_team: str = ""
     cache: str = ""
+    cache_key: str = ""
 
     @property
     def shards(self) -> int:
@@ -117,6 +118,7 @@ class Inputs:
             device=_text(environ, "device"),
             development_team=_text(environ, "development-team"),
             cache=_text(environ, "cache"),
+            cache_key=_text(environ, "cache-key"),
         )
 
 
