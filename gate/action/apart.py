@@ -69,8 +69,8 @@ def apart(plan: Plan, work: Path, arguments: list[str], cache_key: str = "") -> 
     match plan.sandbox:
         case Sandbox.CONTAINER:
             if os.getuid() == 0:
-                for name in ("out", "exchange"):
-                    os.chown(work / name, NOBODY, NOBODY)
+                for path in (part for name in ("out", "exchange") for part in (work / name, *(work / name).rglob("*"))):
+                    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)  # `out` may hold a copy of the cache
             alone = in_container(plan, work, arguments, os.getuid(), os.getgid(), _memory_bytes())
             return _with_key(alone, plan, cache_key) if cache_key else alone
         case Sandbox.NAMESPACES:
