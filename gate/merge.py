@@ -304,8 +304,13 @@ def _in_order(results: Sequence[Result]) -> Iterator[Result]:
         open_ = question not in answered and not (
             question[1:] == (None, None) and result.check in {q[0] for q in answered}
         )
-        if result.outcome is not Outcome.NOT_RUN or (open_ and last[question] is result):
+        if result.outcome is not Outcome.NOT_RUN or _only_there(result) or (open_ and last[question] is result):
             yield result
+
+
+def _only_there(result: Result) -> bool:
+    """Was the answer of this very environment required, such as of a device that gate.yml names? No other stands for it."""
+    return result.required and result.environment.engine != "static"
 
 
 def _question(result: Result) -> tuple[CheckName, str | None, str | None]:

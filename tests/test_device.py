@@ -17,6 +17,7 @@ from gate.engine import coreml, device, make_engine
 from gate.engine.coreml import Connected, CoreMLEngine
 from gate.engine.device import DeviceRequest
 from gate.errors import NoAnswer, UsageError
+from gate.merge import merge
 from gate.pipeline import Options, check
 from gate.plan import make_plan
 from tests import apple_double, device_double
@@ -209,6 +210,8 @@ def test_packages_that_were_handed_over_are_judged_on_the_device(handed, told, t
     assert (phone.environment.device, phone.outcome) == ("desk phone", outcome)
     assert phone.required is (outcome == "not_run")
     assert report.outcome == whole
+    joined = merge([handed.parent / "out", tmp_path / "mac"], tmp_path / "joined")
+    assert joined.outcome == whole, "the Mac's own row does not stand for a device that gate.yml asks for"
     if outcome != "not_run":
         assert (phone.basis, phone.environment.os) == ("reported", "iOS 18.5")
         assert {m.name: m.limit for m in phone.measurements}["p95"] == pytest.approx(4)
