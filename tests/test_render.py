@@ -20,7 +20,19 @@ from gate import render
 from gate.errors import UsageError
 from gate.render import chart, escape, figures, notes
 from gate.render.views import COMMENT_UNITS, SUMMARY_BYTES
-from gate.report import Bound, CheckName, Measurement, Outcome, Part, Report, Result, Series, Severity, Unit, make_report
+from gate.report import (
+    Bound,
+    CheckName,
+    Measurement,
+    Outcome,
+    Part,
+    Report,
+    Result,
+    Series,
+    Severity,
+    Unit,
+    make_report,
+)
 from tests import sample_reports as samples
 
 BYTES = {"name": "package_bytes", "unit": Unit.BYTES}
