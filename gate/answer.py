@@ -35,12 +35,14 @@ def answer(
     out: Path,
     *,
     engine: Engine | str = "auto",
+    device: str = "",
+    development_team: str = "",
     fail_on: str | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Judge what was handed over in `folder` with the engine of this machine, and write the report to `out`."""
     handed = read(folder)
-    runs = make_engine(engine) if isinstance(engine, str) else engine
+    runs = make_engine(engine, device, development_team) if isinstance(engine, str) else engine
     started = time.monotonic()
     with workspace(out) as work, toolchain_log(work):
         models = tuple(_model(handed, model, runs, work, progress) for model in handed.record.models)
@@ -116,9 +118,10 @@ def _results(subject: Subject) -> Iterator[Result]:
 
 def _told_here(result: Result, subject: Subject) -> Result:
     """Say of a missing answer that it is missing here, so that it does not stand for another environment's."""
-    if result.outcome is not Outcome.NOT_RUN:
+    here = subject.engine.environment
+    if result.outcome is not Outcome.NOT_RUN or result.environment.engine == here.engine:
         return result
-    return result.model_copy(update={"environment": subject.engine.environment})
+    return result.model_copy(update={"environment": here})
 
 
 def unanswerable(check: CheckName, subject: Subject) -> str:

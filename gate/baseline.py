@@ -15,6 +15,7 @@ from gate.errors import UsageError
 from gate.report import Candidate, Finding, Outcome, Report, Severity
 
 MAX_BYTES = 32_000_000
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,17 @@ class Baseline:
 def read_report(path: Path) -> Report:
     """Read report.json; what does not fit the schema is a UsageError."""
     if not path.is_file():
-        raise UsageError(f"{path}: no such report")
+        raise UsageError(f"{path}: {_found(path)}")
     with path.open("rb") as stream:
         return parse_report(stream.read(MAX_BYTES + 1), str(path))
+
+
+def _found(path: Path) -> str:
+    """Say what is there instead of a report, and what to name."""
+    if not path.is_dir():
+        return "no such report"
+    inside = [f for f in (path / REPORT, path / "gate-out" / REPORT) if f.is_file()]
+    return f"a folder, expected a report.json; name {inside[0] if inside else f'the file, such as {path / REPORT}'}"
 
 
 def parse_report(data: bytes, where: str) -> Report:

@@ -91,7 +91,9 @@ def check(
     out: Annotated[Path, typer.Option(help="Folder for report.json, comment.md, report.html and packages/.")] = Path(
         "gate-out"
     ),
-    cache: Annotated[Path | None, typer.Option(help="Folder where compressed weights are kept between runs.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder where work is kept between runs; conversions under GATE_CACHE_KEY.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes for compression.")] = min(4, os.cpu_count() or 1),
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
     shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
@@ -112,6 +114,12 @@ def check(
     handed: Annotated[
         Path | None, typer.Option("--from", help="Judge what another machine handed over; no code of the team is run.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Time the packages on this device, too; it is connected to this Mac.")
+    ] = "",
+    development_team: Annotated[
+        str, typer.Option(help="Apple developer team that signs the app which runs them there.")
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Example: gate check --config gate.yml --model tagger --out gate-out
@@ -121,7 +129,7 @@ def check(
     from gate import pipeline
 
     if handed is not None:
-        _finish(_answer(handed, out, engine, fail_on), out, fail_on, json)
+        _finish(_answer(handed, out, engine, fail_on, device, development_team), out, fail_on, json)
     options = pipeline.Options(
         config=config,
         out=out,
@@ -139,15 +147,18 @@ def check(
         only_changed=only_changed,
         hand_over=hand_over,
         profile_first=profile_first,
+        device=device,
+        development_team=development_team,
         **_told_by_the_action(),
     )
     _finish(pipeline.check(options, progress=_progress), out, fail_on, json)
 
 
-def _answer(handed: Path, out: Path, engine: EngineName, fail_on: FailOn) -> Any:
+def _answer(handed: Path, out: Path, engine: EngineName, fail_on: FailOn, device: str, team: str) -> Any:
     from gate.answer import answer
 
-    return answer(handed, out, engine=engine.value, fail_on=fail_on.value, progress=_progress)
+    on = {"engine": engine.value, "device": device, "development_team": team}
+    return answer(handed, out, **on, fail_on=fail_on.value, progress=_progress)
 
 
 def _finish(report: Any, out: Path, fail_on: FailOn, json: bool) -> NoReturn:
@@ -433,6 +444,7 @@ def _told_by_the_action() -> dict[str, Any]:
         path = os.environ.get(f"GATE_{name.upper()}")
         told |= {name: Path(path) if path else None}
     told |= {"contents": _contents(os.environ.get("GATE_CONTENTS"))}
+    told |= {"cache_key": os.environ.get("GATE_CACHE_KEY") or None}
     told |= {"approved_by": os.environ.get("GATE_APPROVED_BY") or None}
     told |= {"self_declared": os.environ.get("GATE_LIMITS") == "own"}
     return told | {"config_from": os.environ.get("GATE_CONFIG_FROM") or "working tree"}

@@ -376,7 +376,8 @@ class LatencyBudget(Record):
     floor: Duration = Field(default=0.0001, description="a prediction that is late by less than this does not fail")
     p95: Duration | None = Field(default=None, description="largest 95th percentile on `device`")
     device: str | None = Field(
-        default=None, description="device that p95 is about, as the system names it; any where absent"
+        default=None,
+        description="device that p95 is about: a Mac as the system names it, or what --device names; any where absent",
     )
     confidence: Proportion = Field(default=0.95, gt=0.5, lt=1, description="of each end of an interval, such as 95 %")
 

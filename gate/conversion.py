@@ -68,6 +68,7 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
         return failed(error)
     ops = exact.source_map.ops | half.source_map.ops
     right = choice.error is not None and choice.error <= limit
+    more = tuple(finding for finding in half.findings if finding not in choice.findings)
     blamed = [f for one in choice.wrong if right for f in explain(one, exact, bench.samples, source.config.folder)]
     layers = {name: line.layer for name, line in ops.items() if line.layer}
     names = names_of({name: line.op_type for name, line in ops.items()}, layers)
@@ -79,7 +80,7 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
         lines={name: line.place for name, line in ops.items() if line.place},
         origins={name: line.torch for name, line in ops.items() if line.torch},
         declared=source.describe().compressed,
-        findings=(*choice.findings, *blamed, *unmatched(entry.keep_float32, names, layers.values())),
+        findings=(*choice.findings, *more, *blamed, *unmatched(entry.keep_float32, names, layers.values())),
     )
 
 

@@ -8,6 +8,8 @@ lost its scopes, so the source map is taken from the program in memory.
 
 import contextlib
 import copy
+import hashlib
+import io
 import itertools
 import json
 import linecache
@@ -346,6 +348,7 @@ def _export(program: TorchProgram, table: dict[Any, Any] | None) -> tuple[Any, t
     exported = exported.run_decompositions() if table is None else exported.run_decompositions(table)
     for node in exported.graph.nodes:
         node.meta["stack_trace"] = _mark_of_export(node, program.folder)
+        node.meta.pop("from_node", None)  # holds addresses: no two captures would have the same fingerprint
     return exported, ()
 
 
@@ -355,6 +358,29 @@ CAPTURES: dict[str, Callable[[TorchProgram], tuple[Any, tuple[Finding, ...]]]] =
     "export-default": lambda program: _export(program, None),
     "trace-no-mha": _trace_without_fast_path,
 }
+
+
+def fingerprint(program: TorchProgram, route: str) -> str | None:
+    """Digest what a route captures (graph, weights, source lines) and what decides the interface; None where it captures nothing.
+
+    Saved twice, a program has the same bytes, also in another process (torch 2.13); where it has not, nothing is found again.
+    """
+    buffer = io.BytesIO()
+    try:
+        captured, _ = program.captured(route)
+        (torch.jit.save if isinstance(captured, torch.jit.ScriptModule) else torch.export.save)(captured, buffer)
+    except Exception:  # whatever it is is told when the conversion is tried
+        return None
+    ports = [(p.name, p.argument, str(p.native), str(p.dtype), p.example.shape) for p in program.inputs]
+    states = [(state.name, tuple(values.shape)) for state, values in program.state_buffers()]
+    facts = [
+        ports,
+        program.output_kinds,
+        states,
+        sorted(program.classes.items()),
+        is_silently_palettized(program.module),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode() + buffer.getbuffer()).hexdigest()
 
 
 def _is_script(module: nn.Module) -> bool:

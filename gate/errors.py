@@ -5,7 +5,7 @@ GateError                 70  our own fault unless a subclass says otherwise
 ├── UsageError             2  the command line, a path, a function that does not exist
 │   ├── ConfigError        2  gate.yml or waivers.yml does not fit its schema
 │   └── PolicyError        2  a policy does not fit its schema, or the deployment target cannot carry it
-├── NoAnswer               3  infrastructure or toolchain: time-out, memory limit, kill, missing platform
+├── NoAnswer               3  infrastructure or toolchain: time-out, memory limit, kill
 │   └── ToolchainError     3  coremltools, torch or numpy failed in a way that is not the model's fault
 └── SourceFault            1  the team's own code fails the same way every time: it becomes `feasibility: fail`
 

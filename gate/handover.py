@@ -29,6 +29,7 @@ from gate.handed import RECORD, HandedCandidate, HandedModel, Handover, parse_re
 from gate.limits import under_base
 from gate.policy import Policy
 from gate.policy import load as load_policy
+from gate.protocol import read_arrays
 from gate.report import PackageFile, Run
 
 Array = npt.NDArray[Any]
@@ -279,9 +280,8 @@ class Handed:
 
     def _arrays(self, name: str) -> dict[str, Array]:
         try:
-            with np.load(self.folder / name, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            return read_arrays(self.folder / name)
+        except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
             raise UsageError(f"{name}: expected an .npz of plain arrays: {error}") from None
 
 

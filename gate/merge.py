@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gate import limits
 from gate.app_size import judge_app
-from gate.baseline import load_baseline, read_report
+from gate.baseline import REPORT, load_baseline, read_report
 from gate.config import Config, load, load_waivers
 from gate.errors import NoAnswer, UsageError
 from gate.files import sha256_file
@@ -35,7 +35,6 @@ from gate.report import (
 )
 from gate.shard import read_matrix, units_of
 
-REPORT = "report.json"
 SAME = (
     "commit",
     "base_commit",
@@ -101,9 +100,7 @@ def merge(
     shards = sorted((p for p in pieces if p.run.handover is None), key=lambda p: p.run.part.index if p.run.part else 0)
     answers = [piece for piece in pieces if piece.run.handover is not None]
     if not shards:
-        raise NoAnswer(
-            f"no report of a whole run or of a shard in {', '.join(map(str, places))}; nothing can be merged"
-        )
+        raise _nothing(places)
     missing = missing_of(shards, absent, read_matrix(plan).parts() if plan else None)
     _refuse_strangers(shards, answers)
     settings = _configuration(config or Path(shards[0].run.config), shards[0].run)
@@ -141,6 +138,16 @@ def _reports_in(folder: Path) -> list[Path]:
     if (folder / REPORT).is_file():
         return [folder / REPORT]
     return sorted(folder.glob(f"*/{REPORT}"))
+
+
+def _nothing(places: Sequence[Path]) -> UsageError | NoAnswer:
+    """Where nothing can be merged: were the places mistyped, or did the jobs leave nothing in them?"""
+    named = ", ".join(map(str, places))
+    if unknown := [str(place) for place in places if not place.exists()]:
+        return UsageError(
+            f"{', '.join(unknown)}: no such file or folder; expected reports of `gate check --shard`, or their folders"
+        )
+    return NoAnswer(f"no report of a whole run or of a shard in {named}; nothing can be merged")
 
 
 def missing_of(
@@ -297,8 +304,13 @@ def _in_order(results: Sequence[Result]) -> Iterator[Result]:
         open_ = question not in answered and not (
             question[1:] == (None, None) and result.check in {q[0] for q in answered}
         )
-        if result.outcome is not Outcome.NOT_RUN or (open_ and last[question] is result):
+        if result.outcome is not Outcome.NOT_RUN or _only_there(result) or (open_ and last[question] is result):
             yield result
+
+
+def _only_there(result: Result) -> bool:
+    """Was the answer of this very environment required, such as of a device that gate.yml names? No other stands for it."""
+    return result.required and result.environment.engine != "static"
 
 
 def _question(result: Result) -> tuple[CheckName, str | None, str | None]:

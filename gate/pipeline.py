@@ -26,6 +26,7 @@ from gate.entry import Circumstances, Trial
 from gate.errors import NoAnswer, SourceFault, UsageError
 from gate.files import write_text
 from gate.handover import start
+from gate.kept import Shelf, shelf
 from gate.mil import MilError
 from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
@@ -146,6 +147,7 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         in_container=container,
         exchange=plan.options.exchange,
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
+        shelf=_shelf(plan, entry),
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
         around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
@@ -167,6 +169,12 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         candidates=(*_shipped_elsewhere(plan, entry), *candidates),
     )
     return model, sandbox
+
+
+def _shelf(plan: Plan, entry: ModelEntry) -> Shelf | None:
+    options = plan.options
+    site = (options.site,) if options.site else ()
+    return shelf(options.cache, options.cache_key, entry, plan.config.folder, options.event, site)
 
 
 def _shipped_elsewhere(plan: Plan, entry: ModelEntry) -> tuple[CandidateRecord, ...]:

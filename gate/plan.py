@@ -36,6 +36,7 @@ class Options:
     baseline: Path | None = None
     release: Path | None = None
     cache: Path | None = None
+    cache_key: str | None = None  # seals the conversions that are kept there; none are kept without
     jobs: int = 1
     fail_on: str = "fail"
     event: str | None = None
@@ -54,6 +55,8 @@ class Options:
     exchange: Path | None = None  # shared with a container of its own for the model's code
     hand_over: Path | None = None  # write there what another machine needs to judge the same packages
     profile_first: bool = False  # leave what needs a run to that machine
+    device: str = ""  # connected to this Mac: time the packages there, too
+    development_team: str = ""  # whose signature the app carries that runs them there
     site: Path | None = None  # wheels that the prepare step installed, for the team's code only
     search: Ask | None = None  # look for the smallest candidate of the entries, and judge that alone
 
@@ -109,6 +112,11 @@ def make_plan(options: Options) -> Plan:
     """Read everything that can be wrong before any work is done."""
     if options.profile_first and options.hand_over is None:
         raise UsageError("--profile-first: leaves the runs to another machine; say with --hand-over what that one gets")
+    if options.device and (options.event or "").startswith("pull_request"):
+        raise UsageError(
+            f"--device {options.device}: on a pull request a device is given packages only, never where its code is run; "
+            "judge what another machine handed over (--from)"
+        )
     config = load(options.config)
     refuse_impossible(config)
     baseline, findings = load_baseline(options.baseline)
@@ -130,7 +138,7 @@ def make_plan(options: Options) -> Plan:
     _refuse_unknown_filter(options.policies, policies)
     part = _part(options, policies, baseline)
     notes = (*findings, *more, *waivers.expired(accepted, date.today()), *_unused(config, options))
-    engine = make_engine(options.engine)
+    engine = make_engine(options.engine, options.device, options.development_team)
     return Plan(options, config, policies, engine, baseline, accepted, notes, release, refused, part)
 
 

@@ -39,6 +39,7 @@ class Verb(StrEnum):
     DESCRIBE = "describe"
     EXAMPLE = "example"
     REFERENCE = "reference"
+    FINGERPRINT = "fingerprint"
     CONVERT = "convert"
     ITEMS = "items"
     METRIC = "metric"
@@ -236,7 +237,7 @@ def write_message(path: Path, message: Request | Answer, arrays: Mapping[str, np
 
 def read_request(path: Path) -> tuple[Request, dict[str, np.ndarray[Any, Any]]]:
     """Read a request, on the worker's side."""
-    return Request.model_validate_json(path.read_bytes()), _read_arrays(path.with_suffix(".npz"))
+    return Request.model_validate_json(path.read_bytes()), read_arrays(path.with_suffix(".npz"))
 
 
 def read_answer(path: Path, number: int) -> tuple[Answer, dict[str, np.ndarray[Any, Any]]]:
@@ -245,7 +246,7 @@ def read_answer(path: Path, number: int) -> tuple[Answer, dict[str, np.ndarray[A
         answer = Answer.model_validate(json.loads(_read_capped(path, MAX_JSON_BYTES)))
         if answer.number != number:
             raise ValueError(f"answers request {answer.number}, expected {number}")
-        return answer, _read_arrays(path.with_suffix(".npz"))
+        return answer, read_arrays(path.with_suffix(".npz"))
     except (OSError, ValueError, KeyError, RecursionError, MemoryError, zipfile.BadZipFile, ValidationError) as problem:
         raise SourceFault(f"the worker's answer is not well-formed ({_first_line(problem)})") from None
 
@@ -254,7 +255,8 @@ def _first_line(problem: BaseException) -> str:
     return (str(problem) or type(problem).__name__).splitlines()[0][:300]
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Read an .npz that somebody else wrote: no pickles, no link, and no more bytes than may be, packed and unpacked."""
     if not path.is_symlink() and not path.exists():
         return {}
     with open_regular(path, MAX_ARRAY_BYTES) as stream, zipfile.ZipFile(stream) as archive:

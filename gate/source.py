@@ -24,6 +24,7 @@ from gate import protocol
 from gate.config import Config, ModelEntry
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
+from gate.kept import Refused, Shelf
 from gate.metrics import is_own, own_parameters
 from gate.mil import MilError, Unsupported, load_program
 from gate.policy import Precision, Target
@@ -96,11 +97,15 @@ class Source:
     pythonpath: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     exchange: Path | None = None  # shared with the container in which the worker lives, where it has one of its own
+    shelf: Shelf | None = None  # kept conversions
     unsupported: list[Finding] = field(default_factory=list)
     _child: Child | Distant | None = None
     _private: Path | None = None
     _requests: int = 0
     _packages: int = 0
+    _captured: dict[str, str] = field(
+        default_factory=dict
+    )  # route -> digest of what it captures; empty where it cannot be told
 
     @property
     def sandbox(self) -> Kind:
@@ -167,18 +172,46 @@ class Source:
         return self._convert(route, precision, kept, target or self.config.target(self.entry))
 
     def _convert(self, route: str | None, precision: Precision, kept: Sequence[str], target: Target) -> Converted:
-        raw = self._ask(
-            Verb.CONVERT, route=route, precision=precision.value, target=target.value, keep_float32=list(kept)
-        )
-        answer = _validated(ConversionAnswer, raw)
+        asked = {"route": route, "precision": precision.value, "target": target.value, "keep_float32": list(kept)}
         self._packages += 1
         package = self.workdir / "converted" / f"{self._packages}-{route or 'converter'}-{precision}.mlpackage"
         shutil.rmtree(package, ignore_errors=True)
+        name, told = self._name(asked), tuple[Finding, ...]()
+        try:
+            answer = self.shelf.take(name, package) if self.shelf and name else None
+        except Refused as why:
+            answer, told = (
+                None,
+                (
+                    _note(
+                        "convert.refused",
+                        f"route {route}, {precision}: a kept conversion was refused and made again: {why}",
+                    ),
+                ),
+            )
+        if answer is None:
+            answer = self._converted(asked, package)
+            if self.shelf and name:
+                self.shelf.put(name, package, answer)
+        return Converted(package, answer.source_map, precision, route, (*answer.findings, *told))
+
+    def _name(self, asked: Mapping[str, Any]) -> str | None:
+        """Name what is asked for among the kept conversions; None where it cannot be kept."""
+        route = asked["route"]
+        if self.shelf is None or route is None or self.kind is Kind.PROCESS:  # their code could read the key
+            return None
+        if route not in self._captured:
+            told = self._ask(Verb.FINGERPRINT, route=route)
+            self._captured[route] = told if isinstance(told, str) else ""
+        return self.shelf.name(self._captured[route], asked) if self._captured[route] else None
+
+    def _converted(self, asked: Mapping[str, Any], package: Path) -> ConversionAnswer:
+        answer = _validated(ConversionAnswer, self._ask(Verb.CONVERT, **asked))
         handed = self._folder("answers") / answer.package
         protocol.receive_package(handed, package)
         shutil.rmtree(handed, ignore_errors=True)
         check_package(package, "the converted package")
-        return Converted(package, answer.source_map, precision, route, answer.findings)
+        return answer
 
     def items(self) -> Items:
         """The items of a data set that is `path.py:function`."""
@@ -326,6 +359,7 @@ def open_source(
     hidden: Sequence[Path] = (),
     in_container: bool = False,
     exchange: Path | None = None,
+    shelf: Shelf | None = None,
 ) -> Iterator[Source]:
     """Yield the source of a model entry; its worker and its private folder are gone afterwards, also on Ctrl-C.
 
@@ -341,6 +375,7 @@ def open_source(
         pythonpath=tuple(extra_pythonpath),
         hidden=hidden_paths(config.folder, hidden),
         exchange=exchange,
+        shelf=shelf,
     )
     try:
         yield source

@@ -540,6 +540,12 @@ def _as_core_ml(tensor: Any) -> Array:
     return array.copy()
 
 
+def fingerprint(worker: Worker, route: str) -> str | None:
+    from gate import convert as conversion
+
+    return conversion.fingerprint(worker.program, route)
+
+
 def convert(
     worker: Worker, route: str | None, precision: str, target: str, keep_float32: Sequence[str]
 ) -> dict[str, Any]:
@@ -683,6 +689,7 @@ VERBS: dict[Verb, Callable[..., Any]] = {
     Verb.DESCRIBE: describe,
     Verb.EXAMPLE: example,
     Verb.REFERENCE: reference,
+    Verb.FINGERPRINT: fingerprint,
     Verb.CONVERT: convert,
     Verb.ITEMS: items,
     Verb.METRIC: metric,

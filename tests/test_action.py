@@ -139,6 +139,10 @@ def test_text_from_outside_stays_in_its_fence(text: str) -> None:
     assert not any(set(line) == {"`"} and len(line) >= len(last) for line in inside)
 
 
+def test_nothing_hides_in_a_fence() -> None:
+    assert runner.fenced("a \u202e b\n  plain").split("\n")[1:-1] == ["a [U+202E] b", "  plain"]
+
+
 # --- what the evaluated side gets ----------------------------------------------------------------------------------
 
 
@@ -175,6 +179,35 @@ def test_the_arguments_of_both_docker_runs_are_exactly_these() -> None:
         "--env=PATH=/usr/bin:/bin", "--entrypoint=/opt/gate/bin/python", image, "-P", "-m", "gate.remote", "/gate/exchange",
     ]  # fmt: skip
     assert code.end == ("docker", "kill", "coreml-gate-x-run")
+
+
+def test_a_root_runner_hands_the_copy_of_the_cache_over_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / "cache" / "ab").mkdir(parents=True)
+    (tmp_path / "exchange").mkdir()
+    owned: list[str] = []
+    monkeypatch.setattr(apart.os, "chown", lambda path, *_, **__: owned.append(path.relative_to(tmp_path).as_posix()))
+    monkeypatch.setattr(apart.os, "getuid", lambda: 0)
+    apart.apart(plan(handover.Sandbox.CONTAINER, image="i@sha256:0"), tmp_path, ["check"])
+    assert sorted(owned) == ["exchange", "out", "out/cache", "out/cache/ab"]
+
+
+def test_only_a_judge_in_a_container_of_its_own_gets_the_key_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "0123456789abcdef"
+    monkeypatch.setattr(apart.os, "getuid", lambda: 1001)
+    told = apart.apart(plan(handover.Sandbox.CONTAINER, image="i@sha256:0"), tmp_path, ["check"], key)
+    plain = apart.apart(plan(handover.Sandbox.CONTAINER, image="i@sha256:0"), tmp_path, ["check"])
+    assert [a for a in told.arguments if a not in plain.arguments] == ["--env=GATE_CACHE_KEY"]
+    assert told.arguments.index("--env=GATE_CACHE_KEY") < told.arguments.index("i@sha256:0")
+    assert told.environment["GATE_CACHE_KEY"] == key
+    assert told.beside is not None
+    assert key not in " ".join([*told.arguments, *told.beside.arguments, *told.beside.environment.values()])
+    for sandbox in (handover.Sandbox.NAMESPACES, handover.Sandbox.NONE):
+        other = apart.apart(plan(sandbox), tmp_path, ["check"], key)
+        assert key not in " ".join([*other.arguments, *other.environment.values()])
 
 
 def test_what_runs_beside_is_ended_with_the_judge(tmp_path: Path) -> None:

@@ -8,17 +8,19 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import coremltools as ct
 import numpy as np
 import pytest
 
-from gate import handover, pipeline
+from gate import handover, pipeline, protocol
 from gate.answer import answer
 from gate.engine import coreml
 from gate.engine.coreml import CoreMLEngine
 from gate.errors import UsageError
+from gate.handover import Handed
 from gate.merge import merge
 from gate.pipeline import Options
 from gate.report import CheckName, Outcome
@@ -227,3 +229,26 @@ def test_a_folder_with_other_files_is_not_written_over(tmp_path):
 
     with pytest.raises(UsageError, match="empty folder"):
         handover.start(tmp_path)
+
+
+def claim(shape: str, content: bytes) -> bytes:
+    """An array whose header says what it likes."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".encode()
+    header += b" " * (63 - (10 + len(header)) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize(
+    ("shape", "content"),
+    [
+        pytest.param("(1000000000000000,)", b"", id="petabytes by its header"),
+        pytest.param("(250000,)", bytes(1_000_000), id="a bomb"),
+        pytest.param("(4,)", b"1", id="cut short"),
+    ],
+)
+def test_arrays_of_a_hand_over_that_are_not_what_they_say_are_wrong_usage(tmp_path, monkeypatch, shape, content):
+    monkeypatch.setattr(protocol, "MAX_ARRAY_BYTES", 500_000)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", claim(shape, content))
+    with pytest.raises(UsageError, match="x.npz: expected an .npz of plain arrays"):
+        Handed(tmp_path, None, "", None)._arrays("x.npz")

@@ -76,5 +76,13 @@ def test_a_missing_report_is_named(tmp_path):
         read_report(tmp_path / "r.json")
 
 
+def test_a_folder_in_place_of_a_report_says_what_to_name(tmp_path):
+    with pytest.raises(UsageError, match=r"a folder, expected a report\.json; name the file, such as .*report\.json"):
+        read_report(tmp_path)
+    written(tmp_path, report())
+    with pytest.raises(UsageError, match=rf"a folder, expected a report\.json; name {tmp_path / 'report.json'}$"):
+        read_report(tmp_path)
+
+
 def test_no_baseline_is_no_finding():
     assert load_baseline(None) == (None, ())

@@ -113,15 +113,16 @@ def test_a_misspelt_key_names_the_nearest(tmp_path):
     assert not (tmp_path / "gate-out").exists()
 
 
-def test_coreml_off_a_mac_is_no_answer(tmp_path):
+def test_coreml_off_a_mac_is_wrong_usage(tmp_path):
     if sys.platform == "darwin":
         return
     (tmp_path / "gate.yml").write_text("version: 1\nmodels:\n  - {name: m, source: {coreml: m.mlpackage}}\n")
 
     done = gate("check", "--engine", "coreml", cwd=tmp_path)
 
-    assert done.returncode == 3
+    assert done.returncode == 2
     assert "expected macOS; use --engine mil" in done.stderr
+    assert not (tmp_path / "gate-out").exists()
 
 
 @pytest.mark.parametrize("view", ["comment", "summary", "html", "terminal"])

@@ -46,7 +46,7 @@ LAYERS = (
     {"groups", "wording"},
     {"comparison", "earlier"},
     {"source", "baseline", "evidence"},
-    {"bench", "timing", "remote"},
+    {"bench", "timing", "remote", "kept"},
     {"engine", "sandbox", "worker"},
     {"convert", "handed", "jail", "data", "metrics", "difference"},
     {"stats", "boxes", "checkpoint"},

@@ -143,9 +143,12 @@ def test_a_shard_that_is_all_that_is_planned_for_knows_the_others(tmp_path):
         merge(places, tmp_path / "out", plan=tmp_path / "plan.json")
 
 
-def test_nothing_at_all_is_no_answer(tmp_path):
+def test_nothing_at_all_is_no_answer_and_a_mistyped_folder_wrong_usage(tmp_path):
+    (tmp_path / "s1").mkdir()
     with pytest.raises(NoAnswer, match="nothing can be merged"):
-        merge([tmp_path / "s1", tmp_path / "s2"], tmp_path / "out")
+        merge([tmp_path / "s1"], tmp_path / "out")
+    with pytest.raises(UsageError, match="nope: no such file or folder; expected reports"):
+        merge([tmp_path / "s1", tmp_path / "nope"], tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,19 @@ from gate import render
 from gate.errors import UsageError
 from gate.render import chart, escape, figures, notes
 from gate.render.views import COMMENT_UNITS, SUMMARY_BYTES
-from gate.report import Bound, CheckName, Measurement, Outcome, Report, Result, Series, Severity, Unit, make_report
+from gate.report import (
+    Bound,
+    CheckName,
+    Measurement,
+    Outcome,
+    Part,
+    Report,
+    Result,
+    Series,
+    Severity,
+    Unit,
+    make_report,
+)
 from tests import sample_reports as samples
 
 BYTES = {"name": "package_bytes", "unit": Unit.BYTES}
@@ -95,6 +107,19 @@ def test_page_is_as_agreed(golden):
 )  # fmt: skip
 def test_headline_gives_verdict_cause_and_remedy(name, verdict, cause, remedy):
     assert render.headline(samples.SAMPLES[name]()) == (verdict, cause, remedy)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [("all_pass", "✓ Part 2 of 3: tagger passes"), ("too_large", "✗ Part 2 of 3: tagger is too large"), ("not_certain", "? Part 2 of 3: Not")],
+)  # fmt: skip
+def test_a_part_of_a_run_says_that_it_is_no_verdict_on_the_whole(name, verdict):
+    report = samples.SAMPLES[name]()
+    part = Part(index=2, units=(("a/x",), ("b/x",), ("c/x",)))
+    divided = report.model_copy(update={"run": report.run.model_copy(update={"part": part})})
+    assert render.headline(divided).verdict.startswith(verdict)
+    assert "no verdict on the whole" in render.headline(divided).remedy
+    assert "Part 2 of 3" in render.comment(divided).splitlines()[1]
 
 
 @pytest.mark.parametrize("name", samples.SAMPLES)

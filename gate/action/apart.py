@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -64,13 +64,15 @@ class Apart:
     beside: "Apart | None" = None  # started before it, and ended with it
 
 
-def apart(plan: Plan, work: Path, arguments: list[str]) -> Apart:
+def apart(plan: Plan, work: Path, arguments: list[str], cache_key: str = "") -> Apart:
+    """Wrap `gate check`. Only where their code runs in another container than the judge does the judge get the key of the cache."""
     match plan.sandbox:
         case Sandbox.CONTAINER:
             if os.getuid() == 0:
-                for name in ("out", "exchange"):
-                    os.chown(work / name, NOBODY, NOBODY)
-            return in_container(plan, work, arguments, os.getuid(), os.getgid(), _memory_bytes())
+                for path in (part for name in ("out", "exchange") for part in (work / name, *(work / name).rglob("*"))):
+                    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)  # `out` may hold a copy of the cache
+            alone = in_container(plan, work, arguments, os.getuid(), os.getgid(), _memory_bytes())
+            return _with_key(alone, plan, cache_key) if cache_key else alone
         case Sandbox.NAMESPACES:
             return in_namespaces(plan, work, arguments, _python_paths())
         case Sandbox.NONE:
@@ -115,6 +117,13 @@ def in_container(plan: Plan, work: Path, arguments: list[str], uid: int, gid: in
     told = child_environment(plan, Path("/gate")) | {"GATE_EXCHANGE": "/gate/exchange"}
     judge = [*(f"--env={key}={value}" for key, value in told.items()), plan.image, *arguments]
     return container("judge", (*read, ("baseline", ",readonly"), shared, ("out", "")), judge, code)
+
+
+def _with_key(judge: Apart, plan: Plan, key: str) -> Apart:
+    """Hand the key over by name: a command line is seen by everybody on the machine."""
+    at = judge.arguments.index(plan.image)
+    arguments = [*judge.arguments[:at], "--env=GATE_CACHE_KEY", *judge.arguments[at:]]
+    return replace(judge, arguments=arguments, environment=judge.environment | {"GATE_CACHE_KEY": key})
 
 
 def in_namespaces(plan: Plan, work: Path, arguments: list[str], python_paths: Iterable[Path]) -> Apart:

@@ -45,6 +45,9 @@ def run_prepare(around: Surroundings) -> Exit:
 def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: Path) -> Plan:
     if inputs.mode is Mode.ANSWER:
         return _written(divide.plan_answer(inputs, around, event, work), work)
+    if inputs.device:
+        told = "expected it with mode answer only, where none of the model's code is run"
+        raise UsageError(f"input device: found {inputs.device!r} with mode {inputs.mode}, {told}")
     changed = _changed(around, event)
     planned = divide.planned(inputs)
     concerned = _concerned(inputs, around, changed) if planned is None else planned

@@ -13,12 +13,14 @@ from gate.action.before import BASE, FOLDER, MATRIX
 from gate.action.handover import Evaluated, LimitsOf, Plan, Sandbox
 from gate.action.inputs import Inputs
 from gate.action.runner import Surroundings, say
+from gate.baseline import REPORT
 from gate.errors import NoAnswer
 from gate.files import write_text
 from gate.handed import read_record
 from gate.report import exit_code
 from gate.shard import Matrix, model_of, parse_matrix
 
+CONVERSIONS = "conversions"  # of the cache; gate.kept, which loads the engine
 HANDED, SHARDS = "handed", "shards"  # where the jobs put what they get from one another
 
 
@@ -35,7 +37,7 @@ def lay_out(inputs: Inputs, work: Path) -> None:
     if inputs.plan:
         write_text(work / FOLDER / MATRIX, inputs.plan)
     if inputs.cache and Path(inputs.cache).is_dir():
-        shutil.copytree(inputs.cache, work / "out" / "cache", symlinks=True)
+        shutil.copytree(inputs.cache, work / "out" / "cache", ignore=_links)
 
 
 def plan_answer(inputs: Inputs, around: Surroundings, event: github.Event, work: Path) -> Plan:
@@ -44,6 +46,10 @@ def plan_answer(inputs: Inputs, around: Surroundings, event: github.Event, work:
     if pull and pull.from_fork and around.environ.get("RUNNER_ENVIRONMENT") != "github-hosted":
         raise NoAnswer(
             "A pull request from a fork is not judged on a machine of the team's own; use a runner of GitHub's."
+        )
+    if inputs.device and pull and (pull.from_fork or around.environ.get("GITHUB_ACTOR", "").endswith("[bot]")):
+        raise NoAnswer(
+            f"{inputs.device} is a device of the team's own; packages of pull requests from forks and bots are not put on it."
         )
     for name in ("source", "site", "out", "tmp", "root", "base", FOLDER):
         (work / name).mkdir(exist_ok=True)
@@ -55,20 +61,32 @@ def plan_answer(inputs: Inputs, around: Surroundings, event: github.Event, work:
 def answer_arguments(inputs: Inputs, plan: Plan, work: Path) -> list[str]:
     """Return the arguments of `gate check` for a hand-over."""
     arguments = ["check", "--from", plan.handed, "--out", str(work / "out"), "--engine", inputs.engine]
+    if inputs.device:
+        arguments += ["--device", inputs.device, "--development-team", inputs.development_team]
     return [*arguments, "--fail-on", inputs.fail_on]
 
 
 def keep_cache(inputs: Inputs, event: github.Event, work: Path) -> None:
     """Put what a push compressed into the cache. A pull request's own stays in its job: others would restore it."""
-    made = work / "out" / "cache"
-    if inputs.cache and event.name == "push" and made.is_dir():
-        shutil.copytree(made, inputs.cache, dirs_exist_ok=True)
+    made, kept = work / "out" / "cache", Path(inputs.cache)
+    if not (inputs.cache and event.name == "push" and made.is_dir()):
+        return
+    for link in [path for path in kept.rglob("*") if path.is_symlink()]:
+        link.unlink()  # whoever restored it could lead what we write anywhere
+    shutil.rmtree(kept / CONVERSIONS, ignore_errors=True)  # `made` began as a copy of it, and dropped the oldest
+    shutil.copytree(made, kept, ignore=_links, dirs_exist_ok=True)
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """What is neither file nor folder stays where it is: nothing in a cache has to be a link."""
+    found = ((name, Path(folder) / name) for name in names)
+    return [name for name, path in found if path.is_symlink() or not (path.is_file() or path.is_dir())]
 
 
 def join(inputs: Inputs, around: Surroundings, plan: Plan, work: Path) -> Evaluated:
     """Join the parts in the folder `from` into one report, in place of an evaluation. Needs no engine."""
     folder = prepare.inside(around.workspace, inputs.source or SHARDS)
-    places = [folder] if (folder / merge.REPORT).is_file() else sorted(folder.glob("*"))
+    places = [folder] if (folder / REPORT).is_file() else sorted(folder.glob("*"))
     file = prepare.inside(around.workspace, inputs.config)
     base = work / FOLDER / BASE / "report.json"
     report = merge.merge(

@@ -18,7 +18,7 @@ def run_evaluate(around: Surroundings) -> Exit:
     inputs, work = Inputs.read(around.environ), around.work
     plan = Plan.model_validate_json((work / "plan.json").read_bytes())
     arguments = answer_arguments(inputs, plan, work) if plan.handed else check_arguments(inputs, plan, work)
-    ended = watch(apart(plan, work, arguments), inputs.time_limit_minutes * 60)
+    ended = watch(apart(plan, work, arguments, inputs.cache_key), inputs.time_limit_minutes * 60)
     for path in remove_links(work / "out"):
         say(command("warning", f"{path}: a link or device among the results; removed"))
     write_text(work / "evaluated.json", ended.model_dump_json())

@@ -78,7 +78,10 @@ class Inputs:
     plan: str = ""
     source: str = ""  # the input is called `from`
     hand_over: HandOver = HandOver.NO
+    device: str = ""
+    development_team: str = ""
     cache: str = ""
+    cache_key: str = ""
 
     @property
     def shards(self) -> int:
@@ -112,7 +115,10 @@ class Inputs:
             plan=_text(environ, "plan"),
             source=_text(environ, "from"),
             hand_over=_choice(environ, "hand-over", HandOver),
+            device=_text(environ, "device"),
+            development_team=_text(environ, "development-team"),
             cache=_text(environ, "cache"),
+            cache_key=_text(environ, "cache-key"),
         )
 
 

@@ -7,12 +7,15 @@ the other run is executed. Its report is data; it counts when the run is that of
 when it ended as its report says.
 """
 
+from collections.abc import Iterator
+
 from gate import baseline, config, github
 from gate.action import trust
 from gate.action.answer import VERDICT_NONE, Answer, judged, noted, write_comment
 from gate.action.inputs import Inputs
 from gate.action.runner import Surroundings, command, fenced, say
 from gate.errors import ConfigError, Exit
+from gate.render.escape import code
 from gate.report import Outcome, Report
 
 CONTEXT = "coreml-gate"
@@ -55,7 +58,7 @@ def _answer(
     data = github.artifact_member(client, repository, run.id, inputs.artifact, "report.json")
     report = baseline.parse_report(data, "report.json") if data is not None else None
     answer = judged(report, inputs, around.run_url(run.id)) if report else _without_report(run)
-    doubts = [_ended_otherwise(run, answer)] if report else []
+    doubts = [_ended_otherwise(run, answer), *_about_something_else(run, report)] if report else []
     if pull:
         doubts += _doubts_about(client, repository, run, pull, report)
     told = [doubt for doubt in doubts if doubt]
@@ -75,6 +78,14 @@ def _ended_otherwise(run: github.WorkflowRun, answer: Answer) -> str | None:
     if answer.exit_code is not Exit.PASS or run.conclusion == "success":
         return None
     return "Its report passes, but its run did not end well; neither is believed."
+
+
+def _about_something_else(run: github.WorkflowRun, report: Report) -> Iterator[str]:
+    """A part that passes says nothing of the rest, and a report of another commit nothing of this one."""
+    if report.run.part or report.run.handover:
+        yield "Its report is of one part of a run; a verdict is what `merge` leaves."
+    if report.run.commit not in (None, run.head_sha):
+        yield f"Its report is about another commit, {code(report.run.commit)}."
 
 
 def _doubts_about(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gate import github, lfs, render
 from gate.errors import UsageError
+from gate.render.escape import visible
 
 SUMMARY_BYTES = 1_000_000  # GitHub drops a summary above 1 MiB as a whole
 ANNOTATIONS_PER_LEVEL = 10  # GitHub shows no more of a level per step, and a composite action is one step
@@ -114,8 +115,14 @@ def annotate(annotations: Iterable[render.Annotation]) -> None:
             say(command(level, a.message[:ANNOTATION_CHARACTERS], file=a.file, line=a.line, title=a.title))
 
 
+def _line(text: str) -> str:
+    """A line as it is, indented as it is, unless something in it is hidden: a right-to-left override works in a fence, too."""
+    return text if text.isascii() and text.isprintable() else visible(text)
+
+
 def fenced(text: str) -> str:
     """Put text from outside where Markdown does not read it: a fence longer than any run of back-ticks in it."""
+    text = "\n".join(map(_line, text.splitlines()))
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`latency`: is it fast enough?
 
-Only Apple's runtime can say: on a Mac each compute unit setting is timed, interleaved with what the budget compares with. The time
-of our evaluator on Linux never gates. Where Core ML plans to run each op is shown beside it, as planned.
+Only Apple's runtime can say: on a Mac each compute unit setting is timed, interleaved with what the budget compares with, and so on a
+device that is connected to it, where one is named. The time of our evaluator on Linux never gates. Where Core ML plans to run each op is shown beside it, as planned.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,7 @@ from gate.bench import Sample
 from gate.checks.base import Check, Subject, no_answer, not_judged, not_run
 from gate.config import LatencyBudget
 from gate.engine.apple import PlacedOp
+from gate.engine.coreml import CoreMLEngine, NoDevice
 from gate.engine.stopwatch import Timings
 from gate.errors import NoAnswer
 from gate.macs import count, moved_bytes
@@ -75,12 +76,16 @@ class Comparison:
 
 def measure(subject: Subject, engine: TimesPackages) -> Timings:
     """Time the candidate, its float32 conversion and the baseline's package in one run."""
+    return engine.time(contenders(subject), subject.bench.example)
+
+
+def contenders(subject: Subject) -> dict[str, Path]:
+    """The packages that are timed against one another, the candidate first."""
     others = {FLOAT32: subject.conversion.float32, BASELINE: subject.base_package}
     budget = subject.entry.budgets.latency
     if budget is not None and budget.over == FLOAT16:
         others[FLOAT16] = subject.conversion.float16
-    packages = {CANDIDATE: subject.candidate.package.path} | {name: path for name, path in others.items() if path}
-    return engine.time(packages, subject.bench.example)
+    return {CANDIDATE: subject.candidate.package.path} | {name: path for name, path in others.items() if path}
 
 
 def judge(found: Timings, budget: LatencyBudget | None, environment: Environment) -> Result:
@@ -209,12 +214,12 @@ def _remedy(outcome: Outcome) -> str | None:
 def _findings(
     found: Timings, asked: Comparison | None, budget: LatencyBudget, environment: Environment
 ) -> Iterator[Finding]:
-    if NEURAL_ENGINE not in found.devices:
-        seen = ", ".join(found.devices) or "none"
+    if found.devices and NEURAL_ENGINE not in found.devices:
+        seen = ", ".join(found.devices)
         yield _finding(
             "latency.no_neural_engine",
             Severity.INFO,
-            f"Core ML sees {seen} on this Mac, and no Neural Engine: these times say little about a phone.",
+            f"Core ML sees {seen} on {environment.device}, and no Neural Engine: these times say little about a phone.",
             "use a Mac of your own with a Neural Engine, or a device, for times that a user will feel",
         )
     yield from _about_the_speedup(asked, budget)
@@ -268,7 +273,9 @@ def _shown(seconds: float) -> str:
 
 def _answer(subject: Subject) -> tuple[Result, ...]:
     if isinstance(subject.engine, TimesPackages):
-        return tuple(_on(units, subject) for units in subject.entry.compute_units)
+        here = (_on(units, subject) for units in subject.entry.compute_units)
+        there = (_on_device(units, subject) for units in subject.entry.compute_units)
+        return (*here, *filter(None, there))
     if subject.entry.budgets.latency is None:
         return ()
     why = (
@@ -303,6 +310,24 @@ def _on(units: str, subject: Subject) -> Result:
     except NoAnswer as error:
         advice = "run it again; a crash that repeats is a bug of the runtime to report to Apple"
         return no_answer(CheckName.LATENCY, str(error), engine.environment, advice)
+
+
+def _on_device(units: str, subject: Subject) -> Result | None:
+    """One setting of compute units on the connected device, where one was named."""
+    engine = subject.engine.on(units)
+    if not isinstance(engine, CoreMLEngine) or engine.connected is None:
+        return None
+    budget, where = subject.entry.budgets.latency, engine.device_environment()
+    try:
+        found = engine.time_on_device(contenders(subject), subject.bench.example)
+    except NoDevice as why:
+        asked = budget is not None and budget.p95 is not None and _is_the_device(budget, where)
+        return not_run(CheckName.LATENCY, f"Not timed on {where.device}: {why}.", required=asked, environment=where)
+    except NoAnswer as error:
+        advice = "run it again, with the device unlocked and awake; a crash that repeats is the runtime's"
+        return no_answer(CheckName.LATENCY, str(error), where, advice)
+    timings, environment = found
+    return judge(timings, budget, environment).model_copy(update={"basis": Basis.REPORTED})
 
 
 CHECK = Check(CheckName.LATENCY, "Is it fast enough?", _answer)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs a candidate? `mil` is ours and runs anywhere; `coreml` is Apple's runtime and needs macOS."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gate.errors import NoAnswer
+from gate.errors import UsageError
 from gate.report import Environment
 
 Array = npt.NDArray[Any]
@@ -60,16 +61,28 @@ def has_torch() -> bool:
         return False
 
 
-def make_engine(name: str) -> Engine:
-    """Return the engine of a name: auto is coreml on a Mac and mil elsewhere."""
+TEAM = re.compile(r"[A-Z0-9]{0,20}")  # coremltools puts it into a shell's line
+
+
+def _refuse_device(engine: str, device: str, team: str) -> None:
+    if engine == "mil":
+        raise UsageError(f"--device {device}: timed by a Mac that it is connected to; expected --engine coreml, there")
+    if not TEAM.fullmatch(team):
+        raise UsageError(f"--development-team {team}: expected Apple's ten letters and digits, such as AB12CD34EF")
+
+
+def make_engine(name: str, device: str = "", team: str = "") -> Engine:
+    """Return the engine of a name: auto is coreml on a Mac and mil elsewhere. A connected device is timed beside the Mac itself."""
     if name == "auto":
         name = "coreml" if sys.platform == "darwin" else "mil"
+    if device:
+        _refuse_device(name, device, team)
     if name == "mil":
         from gate.engine.mil import MilEngine
 
         return MilEngine()
     if sys.platform != "darwin":
-        raise NoAnswer(f"--engine coreml: found {sys.platform}, expected macOS; use --engine mil here")
-    from gate.engine.coreml import CoreMLEngine
+        raise UsageError(f"--engine coreml: found {sys.platform}, expected macOS; use --engine mil here, or auto")
+    from gate.engine.coreml import Connected, CoreMLEngine
 
-    return CoreMLEngine()
+    return CoreMLEngine(connected=Connected(device, team) if device else None)

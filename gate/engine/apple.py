@@ -94,7 +94,11 @@ def compute_plan(compiled: Path, compute_units: str) -> tuple[PlacedOp, ...]:
     import coremltools as ct
     from coremltools.models.compute_plan import MLComputePlan
 
-    plan = MLComputePlan.load_from_path(str(compiled), getattr(ct.ComputeUnit, compute_units))
+    return placed(MLComputePlan.load_from_path(str(compiled), getattr(ct.ComputeUnit, compute_units)))
+
+
+def placed(plan: Any) -> tuple[PlacedOp, ...]:
+    """Read a compute plan, of this Mac or of a device."""
     program = plan.model_structure.program
     if program is None:
         return ()

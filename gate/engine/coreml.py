@@ -5,6 +5,8 @@ Not run where this was written (no Mac): it is written against coremltools' docu
 `MLComputePlan`, and tested through a double of them that our evaluator answers.
 """
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gate.engine import Session, apple, plain
+from gate.engine.device import DeviceRequest, Reply
 from gate.engine.stopwatch import Request, Timings
 from gate.errors import NoAnswer
 from gate.mil.program import load_program
@@ -28,15 +31,32 @@ Array = npt.NDArray[Any]
 ROUNDS = 200
 SECONDS = 20.0  # of rounds
 TIME_LIMIT = 900.0  # compiling, loading (the Neural Engine compiles at the first load) and rounds together
+DEVICE_ROUNDS = 40  # each costs a transfer of seconds; a guess
+DEVICE_SECONDS = 300.0
+DEVICE_TIME_LIMIT = 2_400.0  # with the app that xcodebuild makes, and each package's way onto the device
 PIL_MODES = {10: "L", 20: "RGB", 30: "RGB", 40: "F"}  # ImageFeatureType.ColorSpace: grey, RGB, BGR, half-precision grey
 
 
 @dataclass(frozen=True)
+class Connected:
+    """A device that is connected to this Mac, and how it is asked."""
+
+    name: str  # as Xcode shows it, or its udid
+    team: str = ""  # of Apple's developer programme, for the app that runs models there
+    stopwatch: tuple[str, ...] = (sys.executable, "-m", "gate.engine.device")
+
+
+class NoDevice(Exception):
+    """A device cannot be asked here, which is nobody's fault."""
+
+
+@dataclass(frozen=True)
 class CoreMLEngine:
-    """Runs packages with Core ML, on one setting of compute units."""
+    """Runs packages with Core ML, on one setting of compute units; times them on a connected device as well, where one is named."""
 
     compute_units: str = "ALL"
     stopwatch: tuple[str, ...] = (sys.executable, "-m", "gate.engine.stopwatch")
+    connected: Connected | None = None
 
     @property
     def environment(self) -> Environment:
@@ -73,32 +93,73 @@ class CoreMLEngine:
 
     def time(self, packages: Mapping[str, Path], inputs: Mapping[str, Array]) -> Timings:
         """Time packages against one another, the candidate first; raise NoAnswer when the runtime hangs or crashes."""
-        candidate = next(iter(packages.values()))
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            np.savez(folder / "inputs.npz", **dict(inputs))
-            request = Request(
-                packages={name: str(path) for name, path in packages.items()},
-                compute_units=self.compute_units,
-                inputs=str(folder / "inputs.npz"),
-                images=image_modes(candidate),
-                rounds=ROUNDS,
-                seconds=SECONDS,
-            )
-            (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
-            self._run(folder)
-            return Timings.model_validate_json((folder / "answer.json").read_bytes())
+            request = Request(**self._asked(packages, inputs, Path(name)), rounds=ROUNDS, seconds=SECONDS)
+            told = _answered(self.stopwatch, request, Path(name), TIME_LIMIT, f"Core ML on {self.compute_units}")
+            return Timings.model_validate_json(told)
 
-    def _run(self, folder: Path) -> None:
-        command = [*self.stopwatch, str(folder / "request.json"), str(folder / "answer.json")]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
-        except subprocess.TimeoutExpired:
-            raise NoAnswer(f"Core ML on {self.compute_units}: no times within {TIME_LIMIT:.0f} s") from None
-        if done.returncode != 0:
-            raise NoAnswer(
-                f"Core ML on {self.compute_units}: {_how_it_ended(done.returncode)}: {_last_words(done.stderr)}"
+    def time_on_device(self, packages: Mapping[str, Path], inputs: Mapping[str, Array]) -> tuple[Timings, Environment]:
+        """Time packages on the connected device; raise NoDevice where it cannot be asked, NoAnswer when it hangs or crashes."""
+        assert self.connected is not None
+        with tempfile.TemporaryDirectory() as name:
+            request = DeviceRequest(
+                **self._asked(packages, inputs, Path(name)),
+                rounds=DEVICE_ROUNDS,
+                seconds=DEVICE_SECONDS,
+                device=self.connected.name,
+                team=self.connected.team,
+                stateful=has_states(next(iter(packages.values()))),
             )
+            whose = f"{self.connected.name} on {self.compute_units}"
+            told = _answered(self.connected.stopwatch, request, Path(name), DEVICE_TIME_LIMIT, whose)
+        reply = Reply.model_validate_json(told)
+        if reply.timings is None:
+            raise NoDevice(reply.missing)
+        return reply.timings, self.device_environment(reply.system)
+
+    def device_environment(self, system: str = "") -> Environment:
+        """The connected device, by the name that it was asked for."""
+        assert self.connected is not None
+        return Environment(engine="coreml", os=system, device=self.connected.name, compute_units=self.compute_units)
+
+    def _asked(self, packages: Mapping[str, Path], inputs: Mapping[str, Array], folder: Path) -> dict[str, Any]:
+        np.savez(folder / "inputs.npz", **dict(inputs))
+        return {
+            "packages": {name: str(path) for name, path in packages.items()},
+            "compute_units": self.compute_units,
+            "inputs": str(folder / "inputs.npz"),
+            "images": image_modes(next(iter(packages.values()))),
+        }
+
+
+def _answered(stopwatch: Sequence[str], request: Request, folder: Path, seconds: float, whose: str) -> bytes:
+    """Let a process of its own answer; raise NoAnswer when it hangs or crashes."""
+    asked, answer = folder / "request.json", folder / "answer.json"
+    asked.write_text(request.model_dump_json(), encoding="utf-8")
+    process = subprocess.Popen(
+        [*stopwatch, str(asked), str(answer)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise NoAnswer(f"{whose}: no times within {seconds:.0f} s") from None
+    finally:
+        _end(process)
+    if process.returncode != 0:
+        raise NoAnswer(f"{whose}: {_how_it_ended(process.returncode)}: {_last_words(said)}")
+    return answer.read_bytes()
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End the process with what it started (xcodebuild, devicectl); nothing where it has ended by itself."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _how_it_ended(code: int) -> str:

@@ -75,7 +75,10 @@ def measure(request: Request) -> Timings:
         return Timings(
             contenders={
                 name: Times(
-                    compiled_bytes=_bytes(compiled[name]), load=loaded[name][0], first=first[name], steady=steady[name]
+                    compiled_bytes=bytes_below(compiled[name]),
+                    load=loaded[name][0],
+                    first=first[name],
+                    steady=steady[name],
                 )
                 for name in compiled
             },
@@ -106,7 +109,8 @@ def _timed(call: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - started, result
 
 
-def _bytes(folder: Path) -> int:
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

@@ -10,6 +10,8 @@ from gate.render.escape import clip
 from gate.render.figures import accuracy_words, against_limit, deciding, is_size, keeps, merits, package_bytes, write
 from gate.report import Candidate, CheckName, Measurement, Model, Outcome, Report, Result, Severity, Unit, verdict
 
+PART = "This is no verdict on the whole; `gate merge` joins the parts."
+
 
 class Headline(NamedTuple):
     """The first three lines of every view."""
@@ -21,6 +23,14 @@ class Headline(NamedTuple):
 
 def headline(report: Report) -> Headline:
     """Return verdict, cause and remedy: three sentences for someone who reads nothing else."""
+    told = _of_the_whole(report)
+    if report.run.part is None:
+        return told
+    part = f"part {report.run.part.index} of {len(report.run.part.units)}: "
+    return _clipped(f"{told.verdict[:2]}{part.capitalize()}{told.verdict[2:]}", told.cause, f"{told.remedy} {PART}")
+
+
+def _of_the_whole(report: Report) -> Headline:
     if not report.models and not report.app.results:
         return _clipped("✓ No model is concerned by this change", "Nothing was judged.", "Nothing to do.")
     if report.outcome is Outcome.PASS:

@@ -261,6 +261,64 @@ def test_a_forks_packages_are_never_judged_on_the_teams_own_mac(tmp_path, worksp
         assert "machine of the team's own" in ended.read_text()
 
 
+@pytest.mark.parametrize(
+    ("fork", "actor", "refused"),
+    [
+        pytest.param(False, "alice", False, id="of the same repository"),
+        pytest.param(True, "mallory", True, id="from a fork"),
+        pytest.param(False, "dependabot[bot]", True, id="of a bot"),
+    ],
+)
+def test_what_strangers_made_is_never_put_on_a_device(tmp_path, workspace, server, fork, actor, refused):
+    (workspace / "handed").mkdir()
+    record = {"run": {"config_digest": "0" * 64}, "models": [], "files": []}
+    (workspace / "handed" / "handover.json").write_text(json.dumps(record))
+    environ = {"RUNNER_ENVIRONMENT": "github-hosted", "GITHUB_ACTOR": actor}
+    mac = job(tmp_path, workspace, server, pull(server, fork=fork), "mac", environ=environ)
+
+    mac.prepare(mode="answer", device="Desk phone")
+
+    ended = Path(mac.outputs()["work"]) / "evaluated.json"
+    assert ended.exists() is refused
+    if refused:
+        assert "a device of the team's own" in ended.read_text()
+
+
+def test_a_device_is_asked_about_what_was_handed_over_only(tmp_path, workspace, server):
+    one = job(tmp_path, workspace, server, pull(server, "ml/a/model.py"), "all")
+    one.prepare(device="Desk phone")
+    assert "with mode answer only" in (Path(one.outputs()["work"]) / "evaluated.json").read_text()
+    plan = Plan(concerned=(), sandbox="none", handed="/handed")
+    arguments = divide.answer_arguments(Inputs(device="Desk phone", development_team="AB12CD34EF"), plan, tmp_path)
+    assert " ".join(arguments).count("--device Desk phone --development-team AB12CD34EF") == 1
+
+
+def test_a_link_in_a_restored_cache_leads_nowhere(tmp_path, workspace, server):
+    """Whoever poisons a cache could else have the push write into a folder of the runner, or take a file of it along."""
+    cache, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    for folder in (cache, elsewhere):
+        folder.mkdir()
+    (elsewhere / "secret").write_text("s")
+    (cache / "ab").symlink_to(elsewhere)
+    (cache / "stolen").symlink_to(elsewhere / "secret")
+    (tmp_path / "work" / "out").mkdir(parents=True)
+
+    divide.lay_out(Inputs(cache=str(cache)), tmp_path / "work")
+    made = tmp_path / "work" / "out" / "cache"
+    assert list(made.iterdir()) == []
+    (made / "ab").mkdir()
+    (made / "ab" / "ab12.safetensors").write_bytes(b"x")
+    (made / "theirs").symlink_to(elsewhere / "secret")
+    event = job(tmp_path, workspace, server, {}, "one", name="push").around().event()
+    divide.keep_cache(Inputs(cache=str(cache)), event, tmp_path / "work")
+
+    assert (cache / "ab" / "ab12.safetensors").read_bytes() == b"x"
+    assert not (cache / "ab").is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["secret"]
+    assert not any(path.is_symlink() for path in cache.rglob("*"))
+    assert not (cache / "theirs").exists()
+
+
 @pytest.mark.parametrize(("event", "kept"), [("push", True), ("pull_request", False), ("merge_group", False)])
 def test_only_a_push_adds_to_the_cache(tmp_path, workspace, server, event, kept):
     made = tmp_path / "work" / "out" / "cache"

@@ -11,7 +11,7 @@ import pytest
 
 from gate.action import __main__ as action
 from gate.action.runner import Surroundings
-from gate.report import Candidate, CheckName, Model, Outcome, Result, Role, Run, make_report
+from gate.report import Candidate, CheckName, Model, Outcome, Part, Result, Role, Run, make_report
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_github import TOKEN, FakeGitHub
@@ -128,6 +128,31 @@ def test_an_approval_that_the_run_only_claims_is_not_believed(fake: FakeGitHub, 
     assert post()["verdict"] == "error"
     assert "GitHub does not" in comment(fake)
     assert status(fake) == (HEAD, "error")
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        pytest.param(
+            {"part": Part(index=1, units=(("tagger/float16",), ("b/float16",)))}, "one part of a run", id="part"
+        ),
+        pytest.param({"handover": "1" * 64}, "one part of a run", id="another machine's answers"),
+        pytest.param({"commit": "d" * 40}, "about another commit", id="replayed"),
+        pytest.param({"commit": "<img src=x> @team |"}, "about another commit", id="no commit at all"),
+    ],
+)
+def test_a_pass_about_something_else_is_no_verdict(fake: FakeGitHub, post: Any, run: dict[str, Any], said: str) -> None:
+    fake.add_artifact(5, "coreml-gate", {"report.json": report(Outcome.PASS, **run)})
+    assert post()["verdict"] == Outcome.ERROR
+    assert status(fake) == (HEAD, "error")
+    assert said in comment(fake)
+    assert "<img" not in comment(fake)
+    assert "@team" not in comment(fake)
+
+
+def test_a_pass_about_this_commit_is_believed(fake: FakeGitHub, post: Any) -> None:
+    fake.add_artifact(5, "coreml-gate", {"report.json": report(Outcome.PASS, commit=HEAD)})
+    assert post()["verdict"] == Outcome.PASS
 
 
 def test_a_pass_from_a_run_that_did_not_end_well_is_not_believed(fake: FakeGitHub, post: Any) -> None:

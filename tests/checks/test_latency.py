@@ -149,7 +149,7 @@ def told(monkeypatch, **settings) -> None:
 
 
 def rows(project, monkeypatch, engine):
-    monkeypatch.setattr("gate.plan.make_engine", lambda name: engine)
+    monkeypatch.setattr("gate.plan.make_engine", lambda *asked: engine)
     report = check(Options(project.folder / "gate.yml", project.out, engine="coreml"))
     return report, [r for r in report.models[0].shipped.results if r.check == "latency"]
 
