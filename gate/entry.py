@@ -136,6 +136,7 @@ class Trial:
             references=reference.references,
             kinds=drawn.kinds,
             own_metric=self._own_metric(),
+            steps=self.source.steps if reference.kind.startswith("source") else None,
             steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
 

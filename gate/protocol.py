@@ -39,6 +39,7 @@ class Verb(StrEnum):
     DESCRIBE = "describe"
     EXAMPLE = "example"
     REFERENCE = "reference"
+    STEPS = "steps"
     CONVERT = "convert"
     ITEMS = "items"
     METRIC = "metric"

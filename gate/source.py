@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from gate import protocol
+from gate import protocol, trail
 from gate.config import Config, ModelEntry
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
@@ -156,6 +156,14 @@ class Source:
             return []
         rows = _rows(self._ask(Verb.REFERENCE, items=protocol.columns(items)), "reference outputs")
         return _expect_count(rows, len(items), "reference outputs")
+
+    def steps(self, item: Item) -> trail.Trail:
+        """Watch the source run in float32 on one input: every op, and what it computes."""
+        raw = self._ask(Verb.STEPS, item=dict(item))
+        try:
+            return trail.decode(raw)
+        except (KeyError, TypeError, ValueError):
+            raise SourceFault("steps: the worker's answer is not well-formed") from None
 
     def convert(
         self, route: str | None, precision: Precision, *, keep_float32: Sequence[str] = (), target: Target | None = None
