@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from gate import protocol, trail
 from gate.config import Config, ModelEntry
-from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
+from gate.errors import DamagedPackage, GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
 from gate.metrics import is_own, own_parameters
 from gate.mil import MilError, Unsupported, load_program
@@ -444,10 +444,10 @@ def _model_file(package: Path, where: str) -> Path:
         manifest = json.loads((package / "Manifest.json").read_text(encoding="utf-8"))
         root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise SourceFault(f"{where}: Manifest.json is missing or not well-formed") from None
+        raise DamagedPackage(f"{where}: Manifest.json is missing or not well-formed") from None
     model = package / "Data" / str(root)
     if not model.resolve().is_relative_to(package.resolve()) or not model.is_file():
-        raise SourceFault(f"{where}: Manifest.json names {root!r}, which is not a file in the package")
+        raise DamagedPackage(f"{where}: Manifest.json names {root!r}, which is not a file in the package")
     return model
 
 
@@ -458,7 +458,7 @@ def _specification(package: Path) -> Any:
     try:
         specification.ParseFromString(_model_file(package, package.name).read_bytes())
     except Exception:  # protobuf's DecodeError has moved between versions
-        raise SourceFault(f"{package.name}: the model specification cannot be read") from None
+        raise DamagedPackage(f"{package.name}: the model specification cannot be read") from None
     if specification.WhichOneof("Type") != "mlProgram":
         raise SourceFault(
             f"{package.name}: found a {specification.WhichOneof('Type') or 'model without a type'}, expected an ML program"

@@ -55,7 +55,7 @@ LAYERS = (
     {"config", "growth"},
     {"policy", "report"},
     {"document"},
-    {"errors", "files", "quantity", "tools"},
+    {"errors", "files", "naming", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
 LIGHT = (

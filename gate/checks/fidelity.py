@@ -16,7 +16,7 @@ from gate.difference import OutputDifference, Outputs, Ranges, compare, find_ran
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
 from gate.quantity import percent
-from gate.report import CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 from gate.rules import random_ops
 from gate.suspects import suspects
 
@@ -60,9 +60,13 @@ def finding(difference: OutputDifference, rule: str, severity: Severity, advice:
     return Finding(rule=rule, severity=severity, message=text[:1].upper() + text[1:], advice=advice)
 
 
-def measurements(differences: tuple[OutputDifference, ...], limit: float | None) -> tuple[Measurement, ...]:
-    """Error per output, the worst first; then what else was counted."""
-    rows = []
+def measurements(
+    differences: tuple[OutputDifference, ...], limit: float | None, snr: float | None = None
+) -> tuple[Measurement, ...]:
+    """Error per output, the worst first; then what else was counted. A limit in dB comes first: it decides, and is a floor."""
+    rows = [
+        _snr(d, d.snr_db, snr) for d in sorted(differences, key=_snr_db) if snr is not None and d.snr_db is not None
+    ]
     for d in sorted(differences, key=lambda d: -d.error):
         rows.append(Measurement(name=f"error:{d.name}", value=d.error, unit=Unit.FRACTION, limit=limit, n=d.samples))
         counts = (
@@ -71,9 +75,17 @@ def measurements(differences: tuple[OutputDifference, ...], limit: float | None)
             ("decisions_changed", d.decisions),
         )
         rows += [Measurement(name=f"{name}:{d.name}", value=count, unit=Unit.COUNT) for name, count in counts if count]
-        if d.snr_db is not None:
-            rows.append(Measurement(name=f"snr:{d.name}", value=d.snr_db, unit=Unit.DECIBEL))
+        if snr is None and d.snr_db is not None:
+            rows.append(_snr(d, d.snr_db))
     return tuple(rows)
+
+
+def _snr_db(d: OutputDifference) -> float:
+    return d.snr_db if d.snr_db is not None else float("inf")
+
+
+def _snr(d: OutputDifference, value: float, limit: float | None = None) -> Measurement:
+    return Measurement(name=f"snr:{d.name}", value=value, unit=Unit.DECIBEL, limit=limit, bound=Bound.AT_LEAST)
 
 
 def _answer(subject: Subject) -> tuple[Result, ...]:

@@ -105,10 +105,15 @@ def is_size(m: Measurement) -> bool:
 
 
 def deciding(result: Result) -> Measurement | None:
-    """Return the number that a reader understands: of a failure the first beyond its limit, else the first; no decibels."""
-    readable = [m for m in result.measurements if m.unit is not Unit.DECIBEL]
+    """Return the number that a reader understands: of a failure the first beyond its limit, else the first."""
+    readable = [m for m in result.measurements if not _is_aside(m)]
     beyond = [m for m in readable if result.outcome is Outcome.FAIL and not keeps(m)]
     return next(iter([*beyond, *readable]), None)
+
+
+def _is_aside(m: Measurement) -> bool:
+    """Is it a signal-to-noise ratio that nobody asked for? (A metric in decibels is asked for.)"""
+    return m.name.startswith("snr:") and m.limit is None
 
 
 def keeps(m: Measurement) -> bool:
@@ -120,7 +125,7 @@ def keeps(m: Measurement) -> bool:
 
 def level(result: Result) -> Measurement | None:
     """Return the metric itself, where the deciding number may be its drop."""
-    return next((m for m in result.measurements if m.unit is not Unit.DECIBEL and not is_drop(m)), None)
+    return next((m for m in result.measurements if not _is_aside(m) and not is_drop(m)), None)
 
 
 def is_drop(m: Measurement) -> bool:
