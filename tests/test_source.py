@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from gate import protocol, source
-from gate.errors import NoAnswer, SourceFault, ToolchainError, UsageError
+from gate.checks import feasibility
+from gate.conversion import failed
+from gate.errors import DamagedPackage, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.policy import Precision, Target
 from gate.protocol import Description, Failure, FaultKind, Port, SourceMap
 from gate.report import Finding, Severity
@@ -197,6 +199,24 @@ def test_a_damaged_package_is_refused(project: Project, package: Path, damage: A
     damage(project.folder / "M.mlpackage")
     with project.open("source: {coreml: M.mlpackage}") as opened, pytest.raises((UsageError, SourceFault), match=says):
         opened.describe()
+
+
+def test_a_damaged_package_says_what_to_do(project: Project, package: Path) -> None:
+    package_copy(package, project.folder / "M.mlpackage")
+    (project.folder / "M.mlpackage" / "Manifest.json").unlink()
+    with project.open("source: {coreml: M.mlpackage}") as opened, pytest.raises(DamagedPackage) as caught:
+        opened.describe()
+
+    judged = feasibility.judge(failed(caught.value))
+    assert judged.outcome == "fail"
+    assert "save the package again" in judged.remedy
+
+
+def test_a_time_out_repeats_what_its_message_says_is_to_be_done() -> None:
+    judged = feasibility.judge(failed(NoAnswer("convert of m: 600 s are used up; raise limits.time in gate.yml")))
+
+    assert judged.remedy == "raise limits.time in gate.yml"
+    assert feasibility.judge(failed(NoAnswer("the worker is gone"))).remedy is None
 
 
 def repoint(package: Path, where: str) -> None:
