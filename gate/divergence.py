@@ -53,6 +53,7 @@ class _Parting:
 
     op: Op | None
     instead: Op | None  # what the right program computes and the wrong one does not
+    last: Op | None = None  # the last op of a wrong program that computes nothing which the right one lacks
     refused: str | None = None  # what the evaluator said where the wrong program does not even run
 
 
@@ -64,6 +65,8 @@ def _finding(parting: _Parting, wrong: Converted, right: Converted) -> Finding:
     message = f"route {wrong.route}: goes wrong"
     if ours:
         message += f" at {_told(*ours)}"
+    elif parting.last is not None:
+        message += f": it ends with {_told(parting.last, wrong.source_map.ops.get(parting.last.outputs[0].name))}"
     if parting.refused:
         message += f", which cannot run: {parting.refused}"
     if theirs:
@@ -92,9 +95,9 @@ def _parting(wrong: Program, right: Program, sample: Sample) -> _Parting | None:
         return None
     ours = _Run(wrong, sample)
     if ours.refused is not None:
-        return _Parting(ours.refused, None, ours.why)
+        return _Parting(ours.refused, None, refused=ours.why)
     op, instead = ours.departs(theirs.trail), theirs.departs(ours.trail)
-    return None if op is None and instead is None else _Parting(op, instead)
+    return None if op is None and instead is None else _Parting(op, instead, ours.last)
 
 
 class _Run:
@@ -128,6 +131,12 @@ class _Run:
     def _known(self, values: Iterable[Value | Constant]) -> tuple[int, ...]:
         return tuple(self.numbers[v] for v in values if isinstance(v, Value) and v in self.numbers)
 
+    @property
+    def last(self) -> Op | None:
+        """The op that makes the first output."""
+        at = self.trail.ending()
+        return None if at is None else self.ops[at]
+
     def departs(self, other: Trail) -> Op | None:
         at = self.trail.departure(other)
         return None if at is None or not self.ops[at].outputs else self.ops[at]
@@ -151,7 +160,8 @@ def leave(package: Path, source: Trail, sample: Sample, origins: Mapping[str, st
     op, at = run.departs(source), source.departure(run.trail)
     step = None if at is None else source.steps[at]
     if step and (op is None or _comes_later(origins.get(op.outputs[0].name), step, source.steps[at:])):
-        return _left(step.what, f"does not compute {step.what}{_at(step)}, as the source does", step.place)
+        after = f"; it ends with {run.last.type} {run.last.outputs[0].name}" if op is None and run.last else ""
+        return _left(step.what, f"does not compute {step.what}{_at(step)}, as the source does{after}", step.place)
     if op is None:
         return None
     name = f"{op.type} {op.outputs[0].name}"

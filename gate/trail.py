@@ -68,6 +68,10 @@ class Trail:
         """Return the position of the op at which this program computes what the other has nowhere; None where it does not."""
         return next((at for placed in (False, True) if (at := self._departure(other, placed)) is not None), None)
 
+    def ending(self) -> int | None:
+        """Return the position of the op that makes the first output."""
+        return next((at for at, step in enumerate(self.steps) if set(step.makes) & set(self.outputs[:1])), None)
+
     def _departure(self, other: "Trail", placed: bool) -> int | None:
         by_size: dict[int, list[Seen]] = {}
         for value in other.values.values():

@@ -86,6 +86,7 @@ def test_an_op_that_was_dropped_at_the_very_end_is_named_too(tmp_path):
 
     assert found.op == "floor"
     assert "does not compute floor" in found.message
+    assert "it ends with mul " in found.message
     assert found.source.startswith("test_divergence.py:")
 
 

@@ -52,6 +52,9 @@ def test_a_factory_is_described_run_and_converted(project: Project) -> None:
         outputs = opened.references([{"x": x.numpy()}, {"x": 2 * x.numpy()}])
         np.testing.assert_array_equal(outputs[0]["output"], module(x).detach().numpy())
         np.testing.assert_array_equal(outputs[1]["output"], module(2 * x).detach().numpy())
+        trail = opened.steps({"x": x.numpy()})
+        assert "_softmax" in [step.what for step in trail.steps]
+        np.testing.assert_allclose(trail.values[trail.outputs[0]].placed, module(x).detach().numpy()[0], rtol=1e-6)
         made = opened.convert("trace", Precision.FLOAT16, target=Target.IOS16)
         assert made.package.is_relative_to(project.out)
         assert source.operation_count(made.package) == len(made.source_map.ops)

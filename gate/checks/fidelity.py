@@ -126,8 +126,12 @@ def _blamed(subject: Subject, package: Path, sample: Sample) -> Iterator[Finding
     known = tuple(suspects(package, conversion.layers, conversion.lines, subject.config.folder))
     yield from known
     found = _departure(subject, package, sample)
-    if not known or (found.op and all(found.op != one.op for one in known)):
+    if not known or (found.op and not any(_same_place(found, one) for one in known)):
         yield found
+
+
+def _same_place(one: Finding, other: Finding) -> bool:
+    return one.op == other.op or (one.source is not None and one.source == other.source)
 
 
 def _departure(subject: Subject, package: Path, sample: Sample) -> Finding:
