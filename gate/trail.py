@@ -8,8 +8,9 @@ order of size, so that layout does not matter; only where that finds nothing, as
 A torch program tells its trail from the worker (`gate.steps`), a MIL program from the evaluator (`gate.divergence`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,22 @@ class Seen:
     placed: Array  # as they lie in memory
     ranked: Array  # in order of size
 
+    @cached_property
+    def noise(self) -> float:
+        """How far another value may be off and still be this one."""
+        return SAME * float(np.abs(self.ranked[np.isfinite(self.ranked)]).max(initial=0) or 1)
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest element; of nothing, zeros."""
+        return (float(self.ranked[0]), float(self.ranked[-1])) if len(self.ranked) else (0.0, 0.0)
+
     def is_like(self, other: "Seen", *, placed: bool) -> bool:
         """Is it the same value, but for noise?"""
+        noise = min(other.noise, 0.5) if self.whole and other.whole else other.noise
+        if self.size != other.size or any(abs(a - b) > noise for a, b in zip(self.ends, other.ends, strict=True)):
+            return False  # most pairs end here
         ours, theirs = (self.placed, other.placed) if placed else (self.ranked, other.ranked)
-        if self.size != other.size or len(ours) != len(theirs):
-            return False
-        noise = SAME * (np.abs(theirs[np.isfinite(theirs)]).max(initial=0) or 1)
-        noise = min(noise, 0.5) if self.whole and other.whole else noise
         return bool(np.allclose(ours, theirs, rtol=0, atol=noise, equal_nan=True))
 
 
@@ -76,23 +86,26 @@ class Trail:
         by_size: dict[int, list[Seen]] = {}
         for value in other.values.values():
             by_size.setdefault(value.size, []).append(value)
-        unknown = {
-            number
-            for number, value in self.values.items()
-            if not any(value.is_like(known, placed=placed) for known in by_size.get(value.size, ()))
-        }
-        reached = self._reached(unknown)
-        return next((at for at in sorted(reached) if not unknown.intersection(self.steps[at].reads)), None)
 
-    def _reached(self, unknown: set[int]) -> set[int]:
+        @cache
+        def unknown(number: int) -> bool:
+            value = self.values.get(number)
+            return value is not None and not any(
+                value.is_like(known, placed=placed) for known in by_size.get(value.size, ())
+            )
+
+        reached = self._reached(unknown)
+        return next((at for at in sorted(reached) if not any(map(unknown, self.steps[at].reads))), None)
+
+    def _reached(self, unknown: Callable[[int], bool]) -> set[int]:
         """Positions of the ops that lead to unknown outputs through nothing but unknown values."""
         makers = {number: at for at, step in enumerate(self.steps) for number in step.makes}
-        wanted, reached = [n for n in self.outputs if n in unknown], set[int]()
+        wanted, reached = list(filter(unknown, self.outputs)), set[int]()
         while wanted:
             at = makers.get(wanted.pop())
             if at is not None and at not in reached:
                 reached.add(at)
-                wanted += [n for n in self.steps[at].reads if n in unknown]
+                wanted += filter(unknown, self.steps[at].reads)
         return reached
 
 
