@@ -128,7 +128,7 @@ JUST_IN_TIME = 17  # from iOS17 weights may be expanded just in time; iOS16 expa
 def expected_speed(forms: Mapping[str, int], ios: int) -> Iterator[str]:
     """Say what compressed weights may bring by OS, as Apple measured on an iPhone 14 Pro Max; `forms` counts weights by form."""
     told = {
-        "lut": ("palettes", "5 to 30 % faster with 4 bits", "palettization"),
+        "lut": ("palettes", "5 to 30 % faster with 4 bits, the width that was measured", "palettization"),
         "sparse": ("sparse weights", "up to 75 % faster", "pruning"),
         "affine": ("8-bit weights", "about the same", "quantization"),
     }

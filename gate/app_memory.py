@@ -28,7 +28,9 @@ def judge_together(config: Config, models: Iterable[Model]) -> Iterator[Result]:
     unknown = [name for name, need in needs.items() if need is None]
     if unknown:
         why = f"The memory of {', '.join(unknown)} is not known, and so the sum is not."
-        yield Result(check=CheckName.MEMORY, outcome=Outcome.NOT_RUN, required=limit is not None, message=why)
+        remedy = f"see why {unknown[0]} has no answer about memory; the sum follows from it"
+        required = limit is not None
+        yield Result(check=CheckName.MEMORY, outcome=Outcome.NOT_RUN, required=required, message=why, remedy=remedy)
         return
     yield judge({name: need for name, need in needs.items() if need}, limit)
 

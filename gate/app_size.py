@@ -37,7 +37,10 @@ def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline:
     limits = [limit for limit in (budget.total, allowed(baseline, budget.growth)) if limit is not None]
     if missing:
         message = f"The total is unknown: no package of {', '.join(missing)}."
-        return Result(check=CheckName.APP_SIZE, outcome=Outcome.NOT_RUN, required=bool(limits), message=message)
+        remedy = f"see why {missing[0]} has no package; the total follows from it"
+        return Result(
+            check=CheckName.APP_SIZE, outcome=Outcome.NOT_RUN, required=bool(limits), message=message, remedy=remedy
+        )
     total = sum(count for count in package_bytes.values() if count is not None)
     limit = min(limits, default=None)
     over = limit is not None and not total <= limit

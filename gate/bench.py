@@ -20,6 +20,7 @@ from gate.difference import compare, find_ranges
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
 from gate.metrics import OwnCode, batched
+from gate.trail import Trail
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
@@ -52,6 +53,7 @@ class Bench:
     dataset: Dataset | None = None
     example: Sample = field(default_factory=dict)
     references: References | None = None  # asks the reference about more samples
+    steps: Callable[[Sample], Trail] | None = None  # watches the source run; only a torch source can be watched
     own_metric: Callable[[], OwnCode] | None = None  # looks at the team's own metric, which the worker runs
     kinds: tuple[str, ...] = ()  # of each sample
     stored: Outputs | None = None  # the reference's answers to all items, where it cannot be asked any more

@@ -64,6 +64,25 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Configuratio
 PlanOption = Annotated[
     Path | None, typer.Option("--plan", help="What gate plan printed; without it, each part deals the work out anew.")
 ]
+CarryOption = Annotated[
+    list[str] | None, typer.Option(help="Show the last result of this model entry, from --baseline; repeat for more.")
+]
+OnlyChangedOption = Annotated[
+    bool, typer.Option("--only-changed", help="Let the last result stand where git says that nothing changed.")
+]
+HandOverOption = Annotated[
+    Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
+]
+ProfileFirstOption = Annotated[
+    bool, typer.Option("--profile-first", help="Leave the runs to that Mac; judge here what needs none.")
+]
+HandedOption = Annotated[
+    Path | None, typer.Option("--from", help="Judge what another machine handed over; no code of the team is run.")
+]
+DeviceOption = Annotated[str, typer.Option(help="Time the packages on this device, too; it is connected to this Mac.")]
+DevelopmentTeamOption = Annotated[
+    str, typer.Option(help="Apple developer team that signs the app which runs them there.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record itself.")]
 ReportArgument = Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json.")]
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .mlpackage.")]
@@ -98,28 +117,13 @@ def check(
     fail_on: Annotated[FailOn, typer.Option(help="Which outcome makes the exit code non-zero.")] = FailOn.FAIL,
     shard: Annotated[str | None, typer.Option(help="Judge part K of N only, written K/N; see gate plan.")] = None,
     plan: PlanOption = None,
-    carry: Annotated[
-        list[str] | None,
-        typer.Option(help="Show the last result of this model entry, from --baseline; repeat for more."),
-    ] = None,
-    only_changed: Annotated[
-        bool, typer.Option("--only-changed", help="Let the last result stand where git says that nothing changed.")
-    ] = False,
-    hand_over: Annotated[
-        Path | None, typer.Option(help="Folder for packages, inputs and reference outputs, for a Mac to judge.")
-    ] = None,
-    profile_first: Annotated[
-        bool, typer.Option("--profile-first", help="Leave the runs to that Mac; judge here what needs none.")
-    ] = False,
-    handed: Annotated[
-        Path | None, typer.Option("--from", help="Judge what another machine handed over; no code of the team is run.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="Time the packages on this device, too; it is connected to this Mac.")
-    ] = "",
-    development_team: Annotated[
-        str, typer.Option(help="Apple developer team that signs the app which runs them there.")
-    ] = "",
+    carry: CarryOption = None,
+    only_changed: OnlyChangedOption = False,
+    hand_over: HandOverOption = None,
+    profile_first: ProfileFirstOption = False,
+    handed: HandedOption = None,
+    device: DeviceOption = "",
+    development_team: DevelopmentTeamOption = "",
     json: JsonOption = False,
 ) -> None:
     """Example: gate check --config gate.yml --model tagger --out gate-out

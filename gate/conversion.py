@@ -20,6 +20,8 @@ from gate.report import Finding
 from gate.rules import random_ops
 from gate.source import ConversionFailed, Source, choose_route
 
+TO_DO = ("raise ", "install ", "reinstall ")
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -36,6 +38,7 @@ class Conversion:
     fault: str | None = None  # the model's own, deterministic: no route converts
     declared: int = 0  # weights that the checkpoint says are compressed
     no_answer: str | None = None  # not the model's: time-out, memory, toolchain
+    remedy: str | None = None  # what to do about either, where that is known
 
     @property
     def usable(self) -> bool:
@@ -47,8 +50,13 @@ def failed(error: SourceFault | NoAnswer) -> Conversion:
     """A conversion that never was, with whose fault it is."""
     findings = error.findings if isinstance(error, ConversionFailed) else ()
     if isinstance(error, SourceFault):
-        return Conversion(fault=str(error), findings=findings)
-    return Conversion(no_answer=str(error), findings=findings)
+        return Conversion(fault=str(error), findings=findings, remedy=error.remedy)
+    return Conversion(no_answer=str(error), findings=findings, remedy=error.remedy or _told(str(error)))
+
+
+def _told(message: str) -> str | None:
+    """What a message says is to be done comes last: "…; raise limits.time in gate.yml"."""
+    return next((part for part in message.split("; ")[1:] if part.startswith(TO_DO)), None)
 
 
 def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, bench: Bench) -> Conversion:

@@ -50,6 +50,7 @@ TARGETS = {
     Target.IOS18: ct.target.iOS18,
 }
 COLORS = {"RGB": ct.colorlayout.RGB, "BGR": ct.colorlayout.BGR, "GRAYSCALE": ct.colorlayout.GRAYSCALE}
+MAX_RANK = 5  # of Core ML's tensors
 _TENSOR = "_values"
 WRAPPED = "wrapped"  # where a script module sits in the module that adapts it
 TOOL_FOLDERS = tuple(str(Path(str(file)).parent) for file in (torch.__file__, ct.__file__, __file__))
@@ -109,7 +110,8 @@ class InputPlan:
     def feed(self, value: Array) -> torch.Tensor:
         """Turn what an app hands over into what the adapted module takes."""
         if self.spec.image is None:
-            return torch.from_numpy(np.ascontiguousarray(value)).to(_float_for_tracing(self.dtype))
+            own = np.array(value, order="C")  # a forward may write into its inputs, and these are not its own
+            return torch.from_numpy(own).to(_float_for_tracing(self.dtype))
         pixels = torch.from_numpy(_channels_first(value, self.spec)).to(torch.float32)
         return pixels if self.normalised_in_graph else pixels * _per_channel(self.scale) + _per_channel(self.bias)
 
@@ -255,10 +257,19 @@ def adapt(module: nn.Module, inputs: Sequence[InputPlan], by_name: bool) -> nn.M
         result = (
             forward(**{p.argument: v for p, v in zip(inputs, native, strict=True)}) if by_name else forward(*native)
         )
-        return tuple(tensor for _, tensor in flatten(result))
+        return tuple(_apart([tensor for _, tensor in flatten(result)], values))
 
     adapted.forward = adapted_forward
     return adapted
+
+
+def _apart(outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Give each output a value of its own: coremltools has one name for a value, be it an input too or an output twice."""
+    taken = list(inputs)
+    for tensor in outputs:
+        shared = any(tensor is other for other in taken) and tensor.ndim < MAX_RANK
+        yield tensor.unsqueeze(0).squeeze(0) if shared else tensor  # a clone would be dropped
+        taken.append(tensor)
 
 
 @dataclass
@@ -685,6 +696,7 @@ class _Cause:
     error: type[Exception] = ConversionError
 
 
+UNKNOWN = "write this line with other arguments or operations, or register a conversion in a converter script"
 CAUSES = (
     _Cause(
         r"only 0-dimensional arrays|only length-1 arrays|module 'numpy' has no attribute|numpy\.core",
@@ -776,8 +788,14 @@ CAUSES = (
     _Cause(
         r"does not support scale factor",
         "convert.alpha",
-        "the argument alpha is not supported on the trace route",
+        "the argument alpha is not supported by this route",
         "multiply explicitly: x + alpha * y",
+    ),
+    _Cause(
+        r"Main block's input name",
+        "convert.unchanged_input",
+        "an output is an input that nothing changes: what does nothing at inference, such as dropout, is dropped",
+        "leave this output out, since the app has that value; or check that the layer before it does what was meant",
     ),
     _Cause(
         r"'NoneType' object is not iterable",
@@ -819,7 +837,7 @@ def _explained(problem: Exception, route: str, captured: Any, folder: Path) -> E
         rule=cause.rule if cause else "convert.failed",
         severity=Severity.ERROR,
         message=f"route {route}: {message}"[:4_000],
-        advice=cause.advice if cause else "",
+        advice=cause.advice if cause else UNKNOWN if converting else "",
         op=place.torch,
         layer=place.layer,
         source=place.place,

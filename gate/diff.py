@@ -18,6 +18,7 @@ from pydantic import Field, FiniteFloat
 from gate.alignment import Graph, Node, Pairs, Partners, Source, make_graph, written
 from gate.document import Record
 from gate.errors import UsageError
+from gate.files import located
 from gate.interface import changes, read_interface
 from gate.mil import MilError
 from gate.mil.program import Program, TensorType, Value, load_program
@@ -95,7 +96,7 @@ def _load(package: Path) -> Program:
     try:
         return load_program(package)
     except MilError as error:
-        raise UsageError(f"{package}: {error}") from None
+        raise UsageError(located(package, error)) from None
 
 
 def compare(before: Program, after: Program) -> Difference:

@@ -26,11 +26,11 @@ from gate.conversion import Conversion, convert, failed
 from gate.data import Dataset, Part
 from gate.earlier import per_item_path
 from gate.engine import Engine
-from gate.errors import GateError, NoAnswer, SourceFault, UsageError
+from gate.errors import DamagedPackage, GateError, NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
 from gate.handover import Writer
 from gate.interface import interface_of
-from gate.mil import MilError
+from gate.mil import BadPackage, MilError
 from gate.patterns import kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
@@ -106,7 +106,8 @@ class Trial:
             self.digest = program_digest(package)
         except MilError as error:
             where = self.entry.source.location
-            raise SourceFault(f"{where}: {error}".replace(f"{package}/", "")) from error
+            fault = DamagedPackage if isinstance(error, BadPackage) else SourceFault
+            raise fault(f"{where}: {error}".replace(f"{package}/", "")) from error
         self.conversion = Conversion(finished=package, findings=tuple(told))
         self.bench = self._make_bench(self.source.example_inputs())
 
@@ -140,6 +141,7 @@ class Trial:
             references=reference.references,
             kinds=drawn.kinds,
             own_metric=self._own_metric(),
+            steps=self.source.steps if reference.kind.startswith("source") else None,
             steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
 

@@ -8,6 +8,7 @@ GateError                 70  our own fault unless a subclass says otherwise
 ├── NoAnswer               3  infrastructure or toolchain: time-out, memory limit, kill
 │   └── ToolchainError     3  coremltools, torch or numpy failed in a way that is not the model's fault
 └── SourceFault            1  the team's own code fails the same way every time: it becomes `feasibility: fail`
+        └── DamagedPackage     1  a finished package is not whole
 
 Every message says where, what was found, what was expected and what to do.
 """
@@ -30,6 +31,7 @@ class GateError(Exception):
     """Base of all errors that we raise on purpose."""
 
     exit_code: Exit = Exit.CRASH
+    remedy: str | None = None  # what to do, where one answer fits all errors of a kind
 
 
 class UsageError(GateError):
@@ -60,3 +62,12 @@ class SourceFault(GateError):
     """The team's own code fails, deterministically: an exception, `sys.exit`, a wrong return value."""
 
     exit_code = Exit.FAIL
+
+
+class DamagedPackage(SourceFault):
+    """A finished package is not whole."""
+
+    remedy = (
+        "save the package again, or bring all of it: the folder with Manifest.json, Data and every weight file, "
+        "by git lfs pull where Git LFS keeps them"
+    )

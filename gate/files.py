@@ -48,3 +48,8 @@ def is_lfs_pointer(path: Path) -> bool:
     if not path.is_file() or path.stat().st_size > 1024:
         return False
     return path.read_bytes().startswith(b"version https://git-lfs.github.com/spec/")
+
+
+def located(path: Path, problem: Exception) -> str:
+    """Say where a problem is; one that begins with the path has said so."""
+    return str(problem) if str(problem).startswith(str(path)) else f"{path}: {problem}"

@@ -17,6 +17,7 @@ from gate.compress import Compressed
 from gate.mil import MilError
 from gate.mil.program import load_program
 from gate.mil.weights import Weight, weights
+from gate.naming import apart, weight_label
 
 CHUNK = 1 << 20
 MOST_CHUNKS = 8  # that are deflated; a second for 30 of them
@@ -48,7 +49,7 @@ def measure(package: Path, layers: Mapping[str, str], before: Path | None, compr
     return Footprint(
         download=download_bytes(package),
         compiled=_compiled(package),
-        by_weight=_largest({weight.key: weight.package_bytes for weight in held}),
+        by_weight=_largest(dict(zip(_labels(held, layers), (w.package_bytes for w in held), strict=True))),
         by_layer=_largest(by_layer) if any(_layer(w, layers) in layers.values() for w in held) else {},
         by_step=dict(_steps(before, held, compressed, total)),
     )
@@ -106,8 +107,17 @@ def _compiled(package: Path) -> int | None:
 
 
 def _layer(weight: Weight, layers: Mapping[str, str]) -> str:
+    return _known_layer(weight, layers) or weight.key
+
+
+def _known_layer(weight: Weight, layers: Mapping[str, str]) -> str | None:
     names = (*(name for _, name, _ in weight.consumers), weight.name)
-    return next((layers[name] for name in names if name in layers), weight.key)
+    return next((layers[name] for name in names if name in layers), None)
+
+
+def _labels(held: Sequence[Weight], layers: Mapping[str, str]) -> tuple[str, ...]:
+    labels = [weight_label(_known_layer(w, layers), *w.consumers[0][1:]) for w in held]
+    return apart(labels, [f"{w.function} {w.name}" for w in held])
 
 
 def _largest(sizes: Mapping[str, int]) -> dict[str, int]:

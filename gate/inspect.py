@@ -15,6 +15,7 @@ from gate import fusions
 from gate.advice import Advice, advise, expected_speed
 from gate.document import Record
 from gate.errors import UsageError
+from gate.files import located
 from gate.macs import NO_PRODUCTS, count, moved_bytes
 from gate.memory import Estimate, distinct, estimate
 from gate.mil import MilError, Unsupported
@@ -126,7 +127,7 @@ def inspect(package: Path) -> Inspection:
         why = f"ops, MACs, weights and memory: {error}"
         return facts.model_copy(update={"described": tuple(_description(package)), "not_said": (why,)})
     except MilError as error:
-        raise UsageError(f"{package}: {error}") from None
+        raise UsageError(located(package, error)) from None
     return facts.model_copy(update=_program_facts(program))
 
 

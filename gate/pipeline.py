@@ -32,7 +32,7 @@ from gate.plan import Options, Plan, make_plan
 from gate.policy import Policy
 from gate.quantity import duration
 from gate.render import write_views
-from gate.report import App, CheckName, Finding, Model, Report, Result, Role, Run, make_report, verdict
+from gate.report import App, CheckName, Finding, Model, Outcome, Report, Result, Role, Run, make_report, verdict
 from gate.report import Candidate as CandidateRecord
 from gate.source import Source, open_source
 from gate.tools import tool_versions
@@ -209,7 +209,8 @@ def _search(trial: Trial, plan: Plan, progress: Progress) -> tuple[Policy, tuple
     try:
         found = search.search(trial, start, ask, lambda text: progress(f"{trial.entry.name}: {text}"))
     except (MilError, NoAnswer, SourceFault) as error:
-        missing = no_answer(CheckName.ACCURACY, f"the search ended without an answer: {error}", where)
+        instead = "name a policy as ship:, or mend what the message names"
+        missing = no_answer(CheckName.ACCURACY, f"the search ended without an answer: {error}", where, instead)
         return start, (missing.model_copy(update={"slice": search.SLICE}),)
     text = search.write_policy(found.policy, search.file_note(found, f"gate search --model {trial.entry.name}"))
     write_text(trial.around.work / "policies" / f"{trial.entry.name}.yaml", text)
@@ -219,8 +220,20 @@ def _search(trial: Trial, plan: Plan, progress: Progress) -> tuple[Policy, tuple
 def _with(record: CandidateRecord, told: tuple[Result, ...]) -> CandidateRecord:
     """Add to a candidate how it was found, in the order of the checks."""
     order = list(CheckName)
-    results = sorted((*record.results, *told), key=lambda result: order.index(result.check))
+    judged = map(_unfinished, record.results) if _ran_out(told) else record.results
+    results = sorted((*judged, *told), key=lambda result: order.index(result.check))
     return record.model_copy(update={"results": tuple(results)})
+
+
+def _ran_out(told: tuple[Result, ...]) -> bool:
+    return any(finding.rule == search.STOPPED for result in told for finding in result.findings)
+
+
+def _unfinished(result: Result) -> Result:
+    """What a search that ran out of time shipped is not its last word on the budgets that it is about."""
+    if result.outcome in (Outcome.PASS, Outcome.NOT_RUN) or result.check not in (CheckName.SIZE, CheckName.ACCURACY):
+        return result
+    return result.model_copy(update={"remedy": f"{search.MORE_TIME}; else {result.remedy or 'move the budget'}"})
 
 
 def _judge_candidate(trial: Trial, policy: Policy, role: Role, plan: Plan, progress: Progress) -> CandidateRecord:

@@ -40,6 +40,7 @@ class Verb(StrEnum):
     EXAMPLE = "example"
     REFERENCE = "reference"
     FINGERPRINT = "fingerprint"
+    STEPS = "steps"
     CONVERT = "convert"
     ITEMS = "items"
     METRIC = "metric"

@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from gate import protocol
+from gate import protocol, trail
 from gate.config import Config, ModelEntry
-from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
+from gate.errors import DamagedPackage, GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer, sha256_file
 from gate.kept import Refused, Shelf
 from gate.metrics import is_own, own_parameters
@@ -161,6 +161,14 @@ class Source:
             return []
         rows = _rows(self._ask(Verb.REFERENCE, items=protocol.columns(items)), "reference outputs")
         return _expect_count(rows, len(items), "reference outputs")
+
+    def steps(self, item: Item) -> trail.Trail:
+        """Watch the source run in float32 on one input: every op, and what it computes."""
+        raw = self._ask(Verb.STEPS, item=dict(item))
+        try:
+            return trail.decode(raw)
+        except (KeyError, TypeError, ValueError):
+            raise SourceFault("steps: the worker's answer is not well-formed") from None
 
     def convert(
         self, route: str | None, precision: Precision, *, keep_float32: Sequence[str] = (), target: Target | None = None
@@ -471,10 +479,10 @@ def _model_file(package: Path, where: str) -> Path:
         manifest = json.loads((package / "Manifest.json").read_text(encoding="utf-8"))
         root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise SourceFault(f"{where}: Manifest.json is missing or not well-formed") from None
+        raise DamagedPackage(f"{where}: Manifest.json is missing or not well-formed") from None
     model = package / "Data" / str(root)
     if not model.resolve().is_relative_to(package.resolve()) or not model.is_file():
-        raise SourceFault(f"{where}: Manifest.json names {root!r}, which is not a file in the package")
+        raise DamagedPackage(f"{where}: Manifest.json names {root!r}, which is not a file in the package")
     return model
 
 
@@ -485,7 +493,7 @@ def _specification(package: Path) -> Any:
     try:
         specification.ParseFromString(_model_file(package, package.name).read_bytes())
     except Exception:  # protobuf's DecodeError has moved between versions
-        raise SourceFault(f"{package.name}: the model specification cannot be read") from None
+        raise DamagedPackage(f"{package.name}: the model specification cannot be read") from None
     if specification.WhichOneof("Type") != "mlProgram":
         raise SourceFault(
             f"{package.name}: found a {specification.WhichOneof('Type') or 'model without a type'}, expected an ML program"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gate import heap, jail, protocol
+from gate import heap, jail, protocol, trail
 from gate.checkpoint import declared_weights
 from gate.config import AnyOfDim, Input, Output, RangeDim, Source, State
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
@@ -530,6 +530,14 @@ def reference(worker: Worker, items: dict[str, list[Array]]) -> dict[str, list[A
     return protocol.columns(answers)
 
 
+def steps(worker: Worker, item: dict[str, Array]) -> dict[str, Any]:
+    from gate.steps import watch
+
+    program = worker.program
+    with calling("source: watching the model run", worker.folder):
+        return trail.encode(watch(lambda: program.run(item), worker.folder))
+
+
 def _as_core_ml(tensor: Any) -> Array:
     """As a package returns it: no double precision, no 64-bit integers where 32 bits hold the values, no booleans."""
     array: Array = tensor.detach().cpu().numpy() if tensor.dtype != _torch().bfloat16 else tensor.float().numpy()
@@ -690,6 +698,7 @@ VERBS: dict[Verb, Callable[..., Any]] = {
     Verb.EXAMPLE: example,
     Verb.REFERENCE: reference,
     Verb.FINGERPRINT: fingerprint,
+    Verb.STEPS: steps,
     Verb.CONVERT: convert,
     Verb.ITEMS: items,
     Verb.METRIC: metric,

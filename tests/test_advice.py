@@ -91,6 +91,7 @@ def test_expected_speed_depends_on_the_system_and_has_a_source():
 
     assert "on iOS16 no faster" in old
     assert "no faster" not in new
+    assert "with 4 bits, the width that was measured" in new
     assert "estimated" in new
     assert "https://" in new
     assert not list(expected_speed({}, 17))

@@ -66,3 +66,4 @@ def test_a_model_whose_memory_is_not_known_makes_the_sum_unknown():
     assert found.outcome is Outcome.NOT_RUN
     assert found.required
     assert "large" in found.message
+    assert "see why large" in found.remedy

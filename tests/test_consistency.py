@@ -48,14 +48,14 @@ LAYERS = (
     {"source", "baseline", "evidence"},
     {"bench", "timing", "remote", "kept"},
     {"engine", "sandbox", "worker"},
-    {"convert", "handed", "jail", "data", "metrics", "difference"},
+    {"convert", "handed", "jail", "data", "metrics", "difference", "steps"},
     {"stats", "boxes", "checkpoint"},
-    {"protocol"},
+    {"protocol", "trail"},
     {"mil"},
     {"config", "growth"},
     {"policy", "report"},
     {"document"},
-    {"errors", "files", "quantity", "tools"},
+    {"errors", "files", "naming", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
 LIGHT = (

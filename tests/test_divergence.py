@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where two routes part; and the inputs on which that is looked for: made up, left out, tried twice."""
 
+from pathlib import Path
+
 import coremltools as ct
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ import torch
 from torch import nn
 
 from gate.bench import Drawn, answered, is_steady, probes
-from gate.divergence import explain
+from gate.divergence import explain, leave
 from gate.errors import SourceFault
 from gate.policy import Precision
 from gate.protocol import SourceLine, SourceMap
 from gate.source import Converted
+from gate.steps import watch
 from tests.mil.models import convert
 
 X = np.array([[1.0, -2.0, 3.0]], np.float32)
@@ -67,6 +70,35 @@ def test_routes_that_agree_say_nothing(tmp_path):
     one, other = converted(tmp_path, "export", torch.tanh), converted(tmp_path, "trace", torch.tanh)
 
     assert not list(explain(one, other, [{"x": X}], tmp_path))
+
+
+def test_an_op_that_was_dropped_at_the_very_end_is_named_too(tmp_path):
+    class Ends(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.middle(self.first(x) * 3)
+
+    package = tmp_path / "float32.mlpackage"
+    inputs = [ct.TensorType("x", shape=(1, 3), dtype=np.float32)]
+    convert(Ends(nn.Identity()), (torch.from_numpy(X),), inputs, precision=ct.precision.FLOAT32).save(str(package))
+    source = watch(lambda: (Ends(torch.floor)(torch.from_numpy(X)),), Path(__file__).parent)
+
+    found = leave(package, source, {"x": X}, {})
+
+    assert found.op == "floor"
+    assert "does not compute floor" in found.message
+    assert "it ends with mul " in found.message
+    assert found.source.startswith("test_divergence.py:")
+
+
+def test_the_op_at_which_a_program_leaves_its_source_is_named(tmp_path):
+    made = converted(tmp_path, "export", torch.tanh)
+    source = watch(lambda: (Net(torch.sigmoid)(torch.from_numpy(X)),), Path(__file__).parent)
+
+    found = leave(made.package, source, {"x": X}, {})
+
+    assert found.op.startswith("tanh ")
+    assert "the source computes sigmoid" in found.message
+    assert leave(made.package, watch(lambda: (Net(torch.tanh)(torch.from_numpy(X)),), tmp_path), {"x": X}, {}) is None
 
 
 DRAWN = Drawn(({"x": X}, {"x": X[:, ::-1]}), "the example inputs, 1 shuffles of them", ("shown", "shuffled"))

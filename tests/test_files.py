@@ -35,6 +35,13 @@ def test_a_git_lfs_pointer_is_recognised(tmp_path):
     assert not files.is_lfs_pointer(tmp_path / "missing")
 
 
+def test_a_problem_names_its_place_once(tmp_path):
+    package = tmp_path / "M.mlpackage"
+
+    assert files.located(package, ValueError("no program")) == f"{package}: no program"
+    assert files.located(package, ValueError(f"{package}/Data: damaged")) == f"{package}/Data: damaged"
+
+
 @pytest.mark.parametrize("folder", ["policies", "templates", "workflows"])
 def test_what_ships_is_found_in_a_checkout(folder):
     assert any(files.shipped(folder).iterdir())

@@ -15,6 +15,7 @@ import torch
 from gate import policy, remedy
 from gate.checks import base, fidelity, float16
 from gate.checks.float16 import Facts, judge_facts
+from gate.config import Float16Budget
 from gate.difference import OutputDifference
 from gate.entry import Trial
 from gate.errors import UsageError
@@ -29,7 +30,8 @@ from gate.float16.tiers import is_untrained
 from gate.float16.trials import Trials, worst
 from gate.mil.evaluator import load
 from gate.mil.numerics import Precision, Rounding
-from gate.report import Environment, Outcome, Severity
+from gate.render.figures import deciding, keeps
+from gate.report import Bound, Environment, Outcome, Severity
 from tests import deep_network
 from tests.case_source import MORE_CASES, Case, load_cases, make_config, make_trial
 from tests.cases_table import PREFIXES, judge_case, judge_float16
@@ -281,6 +283,19 @@ def test_only_what_was_measured_blocks(tier, outcome, rules):
 
     assert judged.outcome == outcome
     assert [f.rule for f in judged.findings] == rules
+
+
+def test_a_limit_in_decibels_decides_and_is_a_floor():
+    budget = Float16Budget(snr="40 dB")
+    weak, strong = (difference(0.001, name=name, snr_db=db) for name, db in (("weak", 39.9), ("strong", 80.0)))
+    judged = float16.judge((strong, weak), budget, labelled=False, environment=MIL)
+    first = deciding(judged)
+
+    assert judged.outcome is Outcome.FAIL
+    assert (first.name, first.limit, first.bound, keeps(first)) == ("snr:weak", 40.0, Bound.AT_LEAST, False)
+    assert float16.judge((strong,), budget, labelled=False, environment=MIL).outcome is Outcome.PASS
+    unasked = float16.judge((strong,), None, labelled=False, environment=MIL)
+    assert deciding(unasked).name == "error:strong"
 
 
 def test_a_harsher_rounding_below_the_limit_says_nothing():

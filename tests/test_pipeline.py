@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gate import pipeline
+from gate import pipeline, search
 from gate.errors import Exit, UsageError
 from gate.pipeline import Options
-from gate.report import Basis, CheckName, Outcome, Report, Result, exit_code
+from gate.report import Basis, Candidate, CheckName, Finding, Outcome, Report, Result, Role, Severity, exit_code
 
 MODEL = """
 import sys, time
@@ -494,3 +494,19 @@ def test_named_metrics_judge_agreement_where_there_are_no_labels(tmp_path):
 
     assert {m.name for m in row.measurements} >= {"accuracy_drop", "agreement (accuracy)"}
     assert row.outcome is Outcome.PASS
+
+
+def test_a_search_that_ran_out_of_time_asks_for_more_before_anything_else():
+    stopped = Finding(rule=search.STOPPED, severity=Severity.WARNING, message="its time was used up")
+    told = Result(
+        check=CheckName.ACCURACY, outcome=Outcome.PASS, slice=search.SLICE, message="found", findings=(stopped,)
+    )
+    large = Result(check=CheckName.SIZE, outcome=Outcome.FAIL, message="too large", remedy="compress more")
+    broken = Result(check=CheckName.INTEGRITY, outcome=Outcome.FAIL, message="broken", remedy="skip it")
+    record = Candidate(role=Role.SHIP, policy="auto", results=(broken, large))
+
+    by_check = {r.check: r.remedy for r in pipeline._with(record, (told,)).results}
+    assert by_check[CheckName.SIZE] == f"{search.MORE_TIME}; else compress more"
+    assert by_check[CheckName.INTEGRITY] == "skip it"
+    quiet = told.model_copy(update={"findings": ()})
+    assert pipeline._with(record, (quiet,)).results[1].remedy == "compress more"

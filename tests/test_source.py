@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from gate import protocol, source
-from gate.errors import NoAnswer, SourceFault, ToolchainError, UsageError
+from gate.checks import feasibility
+from gate.conversion import failed
+from gate.errors import DamagedPackage, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.policy import Precision, Target
 from gate.protocol import Description, Failure, FaultKind, Port, SourceMap
 from gate.report import Finding, Severity
@@ -50,6 +52,9 @@ def test_a_factory_is_described_run_and_converted(project: Project) -> None:
         outputs = opened.references([{"x": x.numpy()}, {"x": 2 * x.numpy()}])
         np.testing.assert_array_equal(outputs[0]["output"], module(x).detach().numpy())
         np.testing.assert_array_equal(outputs[1]["output"], module(2 * x).detach().numpy())
+        trail = opened.steps({"x": x.numpy()})
+        assert "_softmax" in [step.what for step in trail.steps]
+        np.testing.assert_allclose(trail.values[trail.outputs[0]].placed, module(x).detach().numpy()[0], rtol=1e-6)
         made = opened.convert("trace", Precision.FLOAT16, target=Target.IOS16)
         assert made.package.is_relative_to(project.out)
         assert source.operation_count(made.package) == len(made.source_map.ops)
@@ -197,6 +202,24 @@ def test_a_damaged_package_is_refused(project: Project, package: Path, damage: A
     damage(project.folder / "M.mlpackage")
     with project.open("source: {coreml: M.mlpackage}") as opened, pytest.raises((UsageError, SourceFault), match=says):
         opened.describe()
+
+
+def test_a_damaged_package_says_what_to_do(project: Project, package: Path) -> None:
+    package_copy(package, project.folder / "M.mlpackage")
+    (project.folder / "M.mlpackage" / "Manifest.json").unlink()
+    with project.open("source: {coreml: M.mlpackage}") as opened, pytest.raises(DamagedPackage) as caught:
+        opened.describe()
+
+    judged = feasibility.judge(failed(caught.value))
+    assert judged.outcome == "fail"
+    assert "save the package again" in judged.remedy
+
+
+def test_a_time_out_repeats_what_its_message_says_is_to_be_done() -> None:
+    judged = feasibility.judge(failed(NoAnswer("convert of m: 600 s are used up; raise limits.time in gate.yml")))
+
+    assert judged.remedy == "raise limits.time in gate.yml"
+    assert feasibility.judge(failed(NoAnswer("the worker is gone"))).remedy is None
 
 
 def repoint(package: Path, where: str) -> None:

@@ -27,11 +27,12 @@ def judge(conversion: Conversion, pitfalls: tuple[Finding, ...] = ()) -> Result:
             check=CheckName.FEASIBILITY,
             outcome=Outcome.ERROR,
             message=conversion.no_answer[:4_000],
+            remedy=conversion.remedy,
             findings=conversion.findings,
         )
     if conversion.fault is not None:
         blocking = [f for f in conversion.findings if f.severity is Severity.ERROR]
-        advice = next((f.advice for f in blocking if f.advice), SEE_FINDINGS if blocking else MEND)
+        advice = next((f.advice for f in blocking if f.advice), SEE_FINDINGS if blocking else conversion.remedy or MEND)
         return Result(
             check=CheckName.FEASIBILITY,
             outcome=Outcome.FAIL,

@@ -3,20 +3,20 @@
 
 Runs the float32 program without any rounding, so that what remains is the converter's own wrong code (or a branch that
 tracing dropped). Healthy noise is about 1e-7 of the range, at worst 2e-4 (measured over the cases); the default limit is 0.1 %.
-Names the op where the converter's wrong code leaves a pattern that is known.
+Names the op: by a pattern that the converter's wrong code is known to leave, and by where the program leaves the source.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gate.bench import probes
+from gate.bench import Sample, probes
 from gate.checks.base import Check, Subject, not_run
-from gate.difference import OutputDifference, compare, find_ranges
-from gate.errors import SourceFault
+from gate.difference import OutputDifference, Outputs, Ranges, compare, find_ranges
+from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
 from gate.quantity import percent
-from gate.report import CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
+from gate.report import Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 from gate.rules import random_ops
 from gate.suspects import suspects
 
@@ -60,9 +60,13 @@ def finding(difference: OutputDifference, rule: str, severity: Severity, advice:
     return Finding(rule=rule, severity=severity, message=text[:1].upper() + text[1:], advice=advice)
 
 
-def measurements(differences: tuple[OutputDifference, ...], limit: float | None) -> tuple[Measurement, ...]:
-    """Error per output, the worst first; then what else was counted."""
-    rows = []
+def measurements(
+    differences: tuple[OutputDifference, ...], limit: float | None, snr: float | None = None
+) -> tuple[Measurement, ...]:
+    """Error per output, the worst first; then what else was counted. A limit in dB comes first: it decides, and is a floor."""
+    rows = [
+        _snr(d, d.snr_db, snr) for d in sorted(differences, key=_snr_db) if snr is not None and d.snr_db is not None
+    ]
     for d in sorted(differences, key=lambda d: -d.error):
         rows.append(Measurement(name=f"error:{d.name}", value=d.error, unit=Unit.FRACTION, limit=limit, n=d.samples))
         counts = (
@@ -71,9 +75,17 @@ def measurements(differences: tuple[OutputDifference, ...], limit: float | None)
             ("decisions_changed", d.decisions),
         )
         rows += [Measurement(name=f"{name}:{d.name}", value=count, unit=Unit.COUNT) for name, count in counts if count]
-        if d.snr_db is not None:
-            rows.append(Measurement(name=f"snr:{d.name}", value=d.snr_db, unit=Unit.DECIBEL))
+        if snr is None and d.snr_db is not None:
+            rows.append(_snr(d, d.snr_db))
     return tuple(rows)
+
+
+def _snr_db(d: OutputDifference) -> float:
+    return d.snr_db if d.snr_db is not None else float("inf")
+
+
+def _snr(d: OutputDifference, value: float, limit: float | None = None) -> Measurement:
+    return Measurement(name=f"snr:{d.name}", value=value, unit=Unit.DECIBEL, limit=limit, bound=Bound.AT_LEAST)
 
 
 def _answer(subject: Subject) -> tuple[Result, ...]:
@@ -96,8 +108,55 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     result = judge(differences, limit, bench.reference_name, subject.engine.environment)
     if result.outcome is Outcome.PASS:
         return (_probed(subject, package) or result,)
-    named = tuple(suspects(package, conversion.layers, conversion.lines, subject.config.folder))
+    worst = _worst(bench.reference, answers, bench.ranges(bench.reference))
+    named = tuple(_blamed(subject, package, bench.samples[worst]))
     return (result.model_copy(update={"findings": result.findings + named}),)
+
+
+def _worst(reference: Sequence[Outputs], answers: Sequence[Outputs], ranges: Ranges) -> int:
+    """Position of the sample that comes out furthest off."""
+    rows = [compare([a], [b], [r]) for a, b, r in zip(reference, answers, ranges, strict=True)]
+    errors = [max((not d.sound, d.error) for d in row) for row in rows]
+    return errors.index(max(errors))
+
+
+def _blamed(subject: Subject, package: Path, sample: Sample) -> Iterator[Finding]:
+    """Name the op: by a pattern that is known, and by where the program leaves the source; else say that it is not known."""
+    conversion = subject.conversion
+    known = tuple(suspects(package, conversion.layers, conversion.lines, subject.config.folder))
+    yield from known
+    found = _departure(subject, package, sample)
+    if not known or (found.op and not any(_same_place(found, one) for one in known)):
+        yield found
+
+
+def _same_place(one: Finding, other: Finding) -> bool:
+    return one.op == other.op or (one.source is not None and one.source == other.source)
+
+
+def _departure(subject: Subject, package: Path, sample: Sample) -> Finding:
+    """Watch the source run, and find where the program leaves it."""
+    bench = subject.bench
+    if bench.steps is None:
+        return _no_blame(f"what {bench.reference_name} computes inside cannot be seen")
+    from gate.divergence import leave  # loads torch, which a Mac that answers for handed packages may lack
+
+    try:
+        found = leave(package, bench.steps(sample), sample, subject.conversion.origins)
+    except (SourceFault, NoAnswer) as error:
+        return _no_blame(f"the source cannot be watched ({error})")
+    if found is None:
+        return _no_blame("each value on the way to the wrong output is one that the source computes too")
+    name = (found.op or "").split()[-1]
+    layer, line = subject.conversion.layers.get(name), subject.conversion.lines.get(name)
+    return found.model_copy(update={"layer": layer, "source": line or found.source})
+
+
+def _no_blame(why: str) -> Finding:
+    advice = "compare the layers one by one: shorten the model until its answers are right"
+    return Finding(
+        rule="fidelity.no_blame", severity=Severity.INFO, message=f"No op is named: {why}."[:4_000], advice=advice
+    )
 
 
 def _probed(subject: Subject, package: Path) -> Result | None:

@@ -66,7 +66,7 @@ def judge(
         outcome=Outcome.FAIL if wrong else Outcome.PASS,
         environment=environment,
         identical=all(d.identical for d in differences),
-        measurements=measurements(differences, limit),
+        measurements=measurements(differences, limit, budget.snr if budget else None),
         message=_message(worst, bool(wrong), labelled),
         remedy="keep the ops that lose precision in float32 (keep_float32), or rescale before them" if wrong else None,
         findings=tuple(finding(d, _rule(d), Severity.ERROR) for d in wrong)

@@ -25,6 +25,7 @@ from gate.compress.plan import LEAST_ELEMENTS
 from gate.mil.blob import BITS
 from gate.mil.program import load_program
 from gate.mil.weights import Weight, weights
+from gate.naming import apart, weight_label
 from gate.policy import Action
 from gate.quantity import percent
 from gate.report import CheckName, Finding, Measurement, Outcome, Result, Series, Severity, Unit
@@ -52,6 +53,7 @@ class WeightFacts:
     error: float  # relative L2
     compressed: bool
     worst_channel: float = 0.0  # relative L2 of the channel that lost most
+    label: str = ""  # what the drawings call it
 
     @property
     def broken(self) -> tuple[Bound, ...]:
@@ -154,6 +156,7 @@ def _weigh(old: Weight, new: Weight, promise: Promise | None, steps: Sequence[st
         error=error,
         compressed=bool(new.forms),
         worst_channel=worst,
+        label=weight_label(promise.layer if promise else None, *old.consumers[0][1:]),
     )
 
 
@@ -297,7 +300,8 @@ def _series(facts: Facts) -> tuple[Series, ...]:
     if not done:
         return ()
     errors = tuple(w.error if math.isfinite(w.error) else None for w in done)
-    return (Series(name="weight_error", x=tuple(w.name[:400] for w in done), y=errors, unit=Unit.FRACTION),)
+    labels = apart([w.label or w.name for w in done], [w.name for w in done])
+    return (Series(name="weight_error", x=tuple(label[:400] for label in labels), y=errors, unit=Unit.FRACTION),)
 
 
 def _breaches(broken: Sequence[WeightFacts]) -> Iterator[Finding]:

@@ -83,7 +83,7 @@ def diagnose(trials: Trials, place: Place, precision: Precision) -> Diagnosis:
 
 def look(trials: Trials, place: Place) -> Sight:
     """Gather the values of one op."""
-    exact, half = tuple(trials.results(place)), tuple(trials.results(place, half=True))
+    exact, half = (tuple(map(_counted, trials.results(place, half=halved))) for halved in (False, True))
     readers = frozenset(trials.readers(place))
     if place.index < 0:
         return Sight(place.type, {"x": exact[0]}, {}, exact, half, readers)
@@ -99,6 +99,11 @@ def look(trials: Trials, place: Place) -> Sight:
                 f"{name}[{i}]": v for i, v in enumerate(value) if isinstance(v, Tensor) and v.is_floating_point()
             }
     return Sight(place.type, inputs, numbers, exact, half, readers)
+
+
+def _counted(x: Tensor) -> Tensor:
+    """A comparison's result as numbers: torch has no magnitude of booleans."""
+    return x.float() if x.dtype == torch.bool else x
 
 
 def find_cause(sight: Sight, precision: Precision) -> Cause:

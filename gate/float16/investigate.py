@@ -111,7 +111,7 @@ class _Case:
     def _blame(self, exact: Evaluator, half: Function, as_half: bool) -> Investigation:
         precision = Precision(self.tier.rounding)
         trials = Trials(exact, self.sample, Rounding(precision, as_half), self.ranges)
-        blame = find_culprits(trials, self.limit, _allowed(trials, half, self.tier))
+        blame = find_culprits(trials, self.limit, _allowed(trials, half, self.tier, as_half=as_half))
         worth = blame.culprits[0].damage * NAMED if blame.culprits else 0.0
         named = [c for c in blame.culprits if c.damage >= worth]
         suspects = tuple(_suspect(trials, c, precision, self.models) for c in named)
@@ -165,13 +165,25 @@ def origin(name: str, models: Models) -> tuple[str | None, str | None]:
     return layer, next((models.lines[n] for n in names if n in models.lines), None)
 
 
-def _allowed(trials: Trials, half: Function, tier: Tier) -> tuple[Place, ...]:
-    """Leave out what the float16 program computes in float32 anyway; under `cliffs` only the measured ops are accused."""
+def _allowed(trials: Trials, half: Function, tier: Tier, *, as_half: bool) -> tuple[Place, ...]:
+    """Leave out what the float16 program computes in float32 anyway; under `cliffs` only the measured ops are accused.
+
+    A conversion to float16 leaves casts as they are: one that turns floats into integers reads what its neighbour gives. Of a program
+    that is in float16 already, casts are where it rounds.
+    """
     kept = float32_names(half)
+    if as_half:
+        kept |= _casts(trials.function)
     places = tuple(place for place in trials.places if place.name not in kept)
     if tier is not Tier.CLIFFS:
         return places
     return tuple(place for place in places if place.type in MEASURED)
+
+
+def _casts(exact: Function) -> frozenset[str]:
+    """Names of the casts inside a program; one whose result is an output is rounded there."""
+    outputs = {value.name for value in exact.body.outputs}
+    return frozenset(v.name for op in exact.body.ops if op.type == "cast" for v in op.outputs) - outputs
 
 
 def float32_names(half: Function, *, inputs: bool = True) -> frozenset[str]:

@@ -105,10 +105,21 @@ def is_size(m: Measurement) -> bool:
 
 
 def deciding(result: Result) -> Measurement | None:
-    """Return the number that a reader understands: of a failure the first beyond its limit, else the first; no decibels."""
-    readable = [m for m in result.measurements if m.unit is not Unit.DECIBEL]
+    """Return the number that a reader understands: of a failure the first beyond its limit, else the first.
+
+    A signal-to-noise ratio only where nothing else has a limit.
+    """
+    others = [m for m in result.measurements if not _is_ratio(m)]
+    held = any(m.limit is not None for m in others)
+    readable = [] if held else [m for m in result.measurements if _is_ratio(m) and m.limit is not None]
+    readable += others
     beyond = [m for m in readable if result.outcome is Outcome.FAIL and not keeps(m)]
     return next(iter([*beyond, *readable]), None)
+
+
+def _is_ratio(m: Measurement) -> bool:
+    """Is it an output's signal-to-noise ratio? (A metric in decibels is none.)"""
+    return m.name.startswith("snr:")
 
 
 def keeps(m: Measurement) -> bool:
@@ -120,7 +131,7 @@ def keeps(m: Measurement) -> bool:
 
 def level(result: Result) -> Measurement | None:
     """Return the metric itself, where the deciding number may be its drop."""
-    return next((m for m in result.measurements if m.unit is not Unit.DECIBEL and not is_drop(m)), None)
+    return next((m for m in result.measurements if not _is_ratio(m) and not is_drop(m)), None)
 
 
 def is_drop(m: Measurement) -> bool:

@@ -19,7 +19,7 @@ from gate.render.figures import (
     title,
     write,
 )
-from gate.report import Candidate, Measurement, Model, Outcome, Result, Role, Unit, verdict
+from gate.report import Candidate, CheckName, Measurement, Model, Outcome, Result, Role, Unit, verdict
 
 
 class Row(NamedTuple):
@@ -166,8 +166,19 @@ def _option(candidate: Candidate) -> Option:
         summary=candidate.summary,
         size=write(bytes_, Unit.BYTES) if bytes_ is not None else NONE,
         bytes=bytes_,
-        accuracy=accuracy_value(candidate) or NONE,
+        accuracy=_accuracy(candidate),
         outcome=outcome,
         mark=words.mark(outcome),
         why=words.sentence(worst.message) if worst else "",
     )
+
+
+def _accuracy(candidate: Candidate) -> str:
+    """Write how good a candidate is and, where it was compared, how much worse it is; either with its interval."""
+    asked = [r for r in candidate.results if r.check is CheckName.ACCURACY and not r.slice]
+    for result in asked:
+        if (drop := next(filter(is_drop, result.measurements), None)) is not None:
+            return _now(result, drop, figures(drop))
+    figure = next((m for result in asked if (m := level(result))), None)
+    sure = f" ({_sure(figure)})" if figure and figures(figure).interval else ""
+    return f"{accuracy_value(candidate)}{sure}" or NONE

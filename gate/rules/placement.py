@@ -88,7 +88,7 @@ def _upsample(op: Op, scene: Scene) -> str | None:
 
 
 def _float32(op: Op, scene: Scene) -> str | None:
-    if op.type == "cast" or not scene.mixed:
+    if op.type in ("cast", "identity") or not scene.mixed:  # an identity stands for an input that nothing reads
         return None
     return "float32" if any(dtype(v) == "float32" for v in op.outputs) else None
 

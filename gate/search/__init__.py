@@ -24,13 +24,15 @@ from gate.report import Role
 from gate.search.find import Ask, Found, Progress, find
 from gate.search.ground import Ground
 from gate.search.options import AUTO, GROUPED, OPTIONS, carried, mixed_policy, write_policy
-from gate.search.record import INTERRUPTED, SLICE, file_note, result
+from gate.search.record import INTERRUPTED, MORE_TIME, SLICE, STOPPED, file_note, result
 from gate.search.verify import Goal
 
 __all__ = [
     "AUTO",
     "INTERRUPTED",
+    "MORE_TIME",
     "SLICE",
+    "STOPPED",
     "Ask",
     "Found",
     "ask",

@@ -24,6 +24,7 @@ from gate.compress.package import Key, write_package
 from gate.data import Batch, Dataset
 from gate.engine import plain
 from gate.metrics import Metric, batched
+from gate.naming import weight_label
 from gate.policy import Policy
 from gate.search.options import LEAVE, Option
 
@@ -57,6 +58,7 @@ class Place:
     layer: str | None
     elements: int
     forms: dict[str, Form]
+    reader: tuple[str, str] = ("", "")  # the op that reads it first, and as which parameter
 
     @property
     def name(self) -> str:
@@ -66,7 +68,8 @@ class Place:
     @property
     def label(self) -> str:
         """What a reader knows it by."""
-        return self.layer or self.name
+        op, parameter = self.reader
+        return weight_label(self.layer, op, parameter) if op else self.name
 
 
 @dataclass(eq=False)
@@ -103,7 +106,13 @@ class Ground:
             as_it_is = _blob(weight.constant.stored_bytes)
             place = self.places.setdefault(
                 weight.name,
-                Place((weight.function, weight.name), weight.layer, weight.elements, {LEAVE: Form(as_it_is)}),
+                Place(
+                    (weight.function, weight.name),
+                    weight.layer,
+                    weight.elements,
+                    {LEAVE: Form(as_it_is)},
+                    (weight.consumers[0].op_name, weight.consumers[0].input),
+                ),
             )
             place.forms[option.name] = Form(_stored_bytes(encoded), encoded)
 

@@ -15,6 +15,8 @@ from gate.search.verify import Verdict, drop_unit
 
 SLICE = "search"
 INTERRUPTED = "search.interrupted"
+STOPPED = "search.stopped"
+MORE_TIME = "give the search more time: --time of gate search, or limits.time where gate.yml says ship: auto"
 MOST_FALLEN = 30  # that are told one by one
 
 
@@ -128,9 +130,9 @@ def _curve_name(curve: Curve) -> str:
 
 def _findings(found: Found) -> Iterator[Finding]:
     if found.stopped:
-        rule = INTERRUPTED if found.interrupted else "search.stopped"
+        rule = INTERRUPTED if found.interrupted else STOPPED
         said = f"the search was stopped: {found.stopped}; this is the best so far"
-        yield _note(rule, said, Severity.WARNING, "give it more time with --time" if not found.interrupted else "")
+        yield _note(rule, said, Severity.WARNING, "" if found.interrupted else MORE_TIME)
     if found.goal is not None:
         yield from _about_the_goal(found)
     if found.unkept:

@@ -46,6 +46,7 @@ def test_app_size_sums_and_is_unknown_when_one_package_is_missing():
     missing = app_size.judge({"a": 1, "b": None}, budget)
     assert missing.outcome is Outcome.NOT_RUN
     assert missing.required
+    assert "see why b has no package" in missing.remedy
 
 
 @pytest.mark.parametrize(
