@@ -33,7 +33,7 @@ LAYERS = (
     {"handover"},
     {"unread"},
     {"checks"},
-    {"float16", "app_size", "carry", "archive"},
+    {"float16", "app_size", "carry", "archive", "ahead"},
     {"conversion", "waivers", "limits", "calibration", "app_memory"},
     {"divergence"},
     {"inspect", "diff", "footprint", "suspects"},
@@ -55,7 +55,7 @@ LAYERS = (
     {"config", "growth"},
     {"policy", "report"},
     {"document"},
-    {"errors", "files", "naming", "quantity", "tools"},
+    {"errors", "files", "heap", "naming", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
 LIGHT = (
