@@ -35,6 +35,14 @@ KNOWN = (
         "counts two casts in the converted program, which only the float16 one has; the numbers agree",
     ),
     Known(
+        ("TestNormalizationLocalResponseNorm::test_builder_to_backend_smoke", "fp32"),
+        "expects each value divided by its own square alone; the documentation sums over neighbouring channels, as torch does",
+    ),
+    Known(
+        ("iOS17/test_recurrent.py", "numpy.float16"),
+        "holds a float16 network to 1e-4 of values computed in double; where its sums cancel, they are several float16 steps off",
+    ),
+    Known(
         ("TestGather::test_gather_nd_int16_indices", "fp32", "dynamic=True"),
         "looks, after the numbers, for a cast to int16 that the converter makes in float16 programs only",
     ),
