@@ -117,10 +117,10 @@ class CaseSource(Source):
 
     def _ask(self, verb: Verb, **arguments: Any) -> Any:
         if verb is Verb.CONVERT:
-            return self._converted(**arguments)
+            return self._convert_here(**arguments)
         return worker.VERBS[verb](self.worker, **arguments)
 
-    def _converted(self, **arguments: Any) -> dict[str, Any]:
+    def _convert_here(self, **arguments: Any) -> dict[str, Any]:
         """Convert, or take what was converted from the same bytes by the same code before."""
         kept = self.packages / self._key(arguments)
         record = kept.with_suffix(".json")

@@ -99,7 +99,7 @@ ALLOWED = (
     "GATE_LIMITS", "GATE_CONFIG_FROM", "GATE_BASE_CONFIG", "GATE_APPROVED_BY", "GATE_CONTENTS",
     "PWD", "OLDPWD", "SHLVL", "_",  # set by the shell of support/isolate.sh, of the paths inside
     "USER", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONHASHSEED",  # of the gate's worker
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TQDM_DISABLE",
+    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "TQDM_DISABLE",
     "TORCHINDUCTOR_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK",  # set by torch, coremltools and scikit-learn
 )  # fmt: skip
 
