@@ -28,7 +28,7 @@ from gate.compress.workers import Job, Reasons, Workers
 from gate.errors import PolicyError
 from gate.mil import Unsupported
 from gate.mil.program import Program, load_program
-from gate.policy import Action, Policy, Target
+from gate.policy import Action, Palettize, Policy, Target
 
 __all__ = [
     "Activations",
@@ -269,7 +269,8 @@ class _Store:
             return None
         try:
             encoded = entry.load(path)
-            wrong = problem(task.weight(), encoded, task.actions)
+            census = task.census() if any(isinstance(action, Palettize) for action in task.actions) else None
+            wrong = problem(task.weight(), encoded, task.actions, census)
         except ValueError as error:
             wrong = str(error)
         if wrong is None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gate.mil.blob import BITS, unpack
+from gate.mil.blob import BITS, scatter, unpack
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -100,22 +100,15 @@ def decode(encoded: Encoded, *, rounded: bool = True) -> Array:
         case Form.SCALED_PALETTE:
             return _looked_up(parts["indices"], tables(encoded), encoded.axis)
         case Form.SPARSE:
-            return scatter(parts["mask"], parts["nonzero_data"])
+            return scatter(parts["nonzero_data"], parts["mask"])
         case Form.SPARSE_LINEAR:
-            dense = scatter(parts["mask"], parts["nonzero_data"])
+            dense = scatter(parts["nonzero_data"], parts["mask"])
             weight = _dequantized(dense, parts["scale"], parts.get("offset"), rounded)
         case Form.SPARSE_PALETTE:
-            weight = _looked_up(scatter(parts["mask"], parts["nonzero_data"]), tables(encoded), None)
+            weight = _looked_up(scatter(parts["nonzero_data"], parts["mask"]), tables(encoded), None)
     bits = weight.view(f"u{weight.dtype.itemsize}")
-    bits *= parts["mask"]  # as integers: ten times as fast as an assignment by mask
+    bits *= parts["mask"]
     return weight
-
-
-def scatter(mask: Array, values: Array) -> Array:
-    """Put the values where the mask is 1, zero elsewhere."""
-    dense = np.zeros(mask.shape, values.dtype)
-    dense[mask != 0] = values
-    return dense
 
 
 def spread(blocks: Array, shape: tuple[int, ...]) -> Array:

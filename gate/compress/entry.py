@@ -21,6 +21,7 @@ import numpy as np
 
 from gate.compress.encode import Axes
 from gate.compress.encoded import PARTS, Array, Encoded, Form, Tensor
+from gate.compress.invariants import Census
 from gate.mil.blob import BITS, BlobFile, packed_bytes, unpack
 from gate.policy import Action, Palettize, Prune, Quantize
 
@@ -47,15 +48,22 @@ class Task:
 
     def weight(self) -> Array:
         """Read the weight; the file is mapped, not loaded."""
-        data = BlobFile(self.file).read(self.offset).data
-        return unpack(data, self.dtype, self.elements).reshape(self.shape)
+        return _weight(self.file, self.offset, self.dtype, self.shape)
 
     def key(self) -> str:
         """Digest of all that decides the result: content, parameters, tool versions."""
-        state = self.file.stat()
-        content = _digest(self.file, self.offset, (state.st_ino, state.st_mtime_ns, state.st_size))
+        content = _digest(self.file, self.offset, self._state())
         facts = [FORMAT, content, self.dtype, self.shape, _written(self.actions), asdict(self.axes), tool_versions()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def census(self) -> Census | None:
+        """Count its float16 patterns; None where that does not pay."""
+        return _census(self.file, self.offset, self.dtype, self.shape, self._state())
+
+    def _state(self) -> tuple[int, ...]:
+        """Tell this file from one that replaces it."""
+        state = self.file.stat()
+        return state.st_ino, state.st_mtime_ns, state.st_size
 
     def to_json(self) -> dict[str, Any]:
         """Write it for the worker."""
@@ -77,9 +85,18 @@ class Task:
         )
 
 
+def _weight(file: Path, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
+    return unpack(BlobFile(file).read(offset).data, dtype, math.prod(shape)).reshape(shape)
+
+
 @lru_cache(maxsize=4096)  # several policies ask about the same weights; `state` tells a file that was replaced
 def _digest(file: Path, offset: int, state: tuple[int, ...]) -> str:
     return hashlib.sha256(BlobFile(file).read(offset).data.data).hexdigest()
+
+
+@lru_cache(maxsize=64)  # 0.2 MB each
+def _census(file: Path, offset: int, dtype: str, shape: tuple[int, ...], state: tuple[int, ...]) -> Census | None:
+    return Census.of(_weight(file, offset, dtype, shape))
 
 
 @cache  # reading package metadata 54 times takes longer than hashing the weights

@@ -3,13 +3,14 @@
 
 Linear quantization: no value moves by more than half a scale. A palette: every value is an entry of its table, the nearest one.
 Pruning: survivors do not move, and the smallest became zero. Joint forms: both, survivors by the second. To each bound comes
-what rounding to the stored type costs, derived beside it. `spot_checks` asks besides whether the parameters are the best ones:
+what rounding to the stored type costs, derived beside it. `problem` asks besides whether the parameters are the best ones:
 a bound alone would accept a table that somebody made up.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,65 @@ class Kept:
         return cls(BITS[values.dtype], None, tables(encoded), encoded.axis, BITS[parts["lut"].dtype], scale)
 
 
+@dataclass(frozen=True, eq=False)
+class Census:
+    """Which float16 patterns a weight has, and how often: counted once for all policies that ask."""
+
+    patterns: npt.NDArray[np.uint16]
+    counts: npt.NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, weight: Array) -> "Census | None":
+        """Count them; None where a weight is not float16, or too small for this to pay."""
+        if weight.dtype != np.float16 or weight.size < LEAST_KEYED:
+            return None
+        counts = np.zeros(2**16, np.int64)
+        for (bits,) in _chunks(_bits(weight)):
+            counts += np.bincount(bits, minlength=2**16)
+        patterns = np.flatnonzero(counts)
+        return cls(patterns.astype(np.uint16), counts[patterns].astype(np.uint32))
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """A table (entries, length of a vector), and the vectors (…, length) that it stands for, before and after."""
+
+    table: Floats
+    old: Array
+    new: Array
+
+    @cached_property
+    def entries(self) -> Floats:
+        """Its entries in order, each once; of a table of single values."""
+        return np.unique(self.table)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Does a look-up per float16 pattern pay?"""
+        halves = self.old.dtype == np.float16 and self.new.dtype == np.float16
+        return halves and self.table.shape[1] == 1 and len(self.old) >= LEAST_KEYED
+
+    def nearest(self) -> npt.NDArray[np.intp]:
+        """Return the place of the nearest entry for each of the 65,536 float16 patterns: 0.5 MB, so it is not kept."""
+        cuts = np.searchsorted(_SORTED, (self.entries[1:] + self.entries[:-1]) / 2)
+        counts = np.diff(np.concatenate([[0], cuts, [_SORTED.size]]))
+        places = np.empty(_SORTED.size, np.intp)
+        places[_ORDER] = np.repeat(np.arange(self.entries.size), counts)
+        return places
+
+    @cached_property
+    def odd(self) -> npt.NDArray[np.intp]:
+        """Where a value did not become its nearest entry: in a few places, as a rule."""
+        expected = self.entries.astype(np.float16).view(np.uint16)[self.nearest()]
+        rest = [
+            start + np.flatnonzero(expected.take(was) != now)
+            for start, (was, now) in zip(
+                range(0, self.old.size, CHUNK), _chunks(_bits(self.old), _bits(self.new)), strict=True
+            )
+        ]
+        return np.concatenate(rest)
+
+
 def untouched(before: Array, after: Array) -> tuple[Bound, ...]:
     """Say how many values of a weight changed that none should."""
     return (Bound("values that changed", _differing(before, after), 0),)
@@ -82,6 +142,12 @@ def untouched(before: Array, after: Array) -> tuple[Bound, ...]:
 
 def bounds(before: Array, after: Array, kept: Kept, actions: Sequence[Action]) -> tuple[Bound, ...]:
     """Measure what the applied actions promised. `before` and `after` are the weight as its consumers see it."""
+    return _bounds(before, after, kept, actions, _tables(before, after, kept))
+
+
+def _bounds(
+    before: Array, after: Array, kept: Kept, actions: Sequence[Action], found_tables: Sequence[_Table]
+) -> tuple[Bound, ...]:
     if before.shape != after.shape:
         return (Bound(f"elements of {after.shape}, expected {before.shape}", after.size, -1),)
     found: list[Bound] = []
@@ -96,12 +162,15 @@ def bounds(before: Array, after: Array, kept: Kept, actions: Sequence[Action]) -
                 found += _quantized(before, after, kept, action, pruned=Prune in kinds)
             case Palettize():
                 moved = _table_step(kept) if Quantize in kinds else 0.0
-                found += _palettized(before, after, kept, action, pruned=Prune in kinds, moved=moved)
+                found += _palettized(before, after, kept, action, found_tables, pruned=Prune in kinds, moved=moved)
     return tuple(found)
 
 
-def problem(before: Array, encoded: Encoded, actions: Sequence[Action]) -> str | None:
-    """Say what is wrong with a compressed weight that came from elsewhere; None when it can be used."""
+def problem(before: Array, encoded: Encoded, actions: Sequence[Action], census: Census | None = None) -> str | None:
+    """Say what is wrong with a compressed weight that came from elsewhere; None when it can be used.
+
+    `census` is that of `before`, for callers who have it.
+    """
     if encoded.shape != before.shape:
         return f"it has shape {encoded.shape}, expected {before.shape}"
     try:
@@ -112,7 +181,16 @@ def problem(before: Array, encoded: Encoded, actions: Sequence[Action]) -> str |
     stored = next((part.dtype for name, part in encoded.parts.items() if name in ("scale", "lut")), str(after.dtype))
     if stored != str(before.dtype):
         return f"it decodes to {stored}, expected {before.dtype}"
-    found = [*bounds(before, after, kept, actions), *spot_checks(before, after, encoded, kept, actions)]
+    if before.shape != after.shape:
+        return f"it decodes to shape {after.shape}, expected {before.shape}"
+    found_tables = _tables(before, after, kept)
+    palette = next((action for action in actions if isinstance(action, Palettize)), None)
+    found = list(_bounds(before, after, kept, actions, found_tables))
+    if palette is None:
+        found += _scale_checks(before, kept, actions[-1])
+    else:
+        moved = _table_step(kept) if palette is not actions[-1] else 0.0
+        found += _mean_checks(palette, found_tables, encoded.form is Form.SPARSE_PALETTE, moved, census)
     return next((str(bound) for bound in found if not bound.holds), None)
 
 
@@ -134,8 +212,9 @@ def _pruned(before: Array, after: Array, action: Prune, last: bool) -> Iterator[
         alive = _magnitude(new) != 0
         size = _magnitude(old)
         changed += int(np.count_nonzero((old != new) & alive))
-        largest = max(largest, int((size * ~alive).max()))
-        smallest = min(smallest, int(np.where(alive, size, smallest).min()))
+        dead = alive.astype(size.dtype) - 1  # all ones where it was pruned: ten times as fast as a choice by mask
+        largest = max(largest, int((size & dead).max()))
+        smallest = min(smallest, int((size | dead).min()))
     yield Bound("surviving values that changed", changed, 0)
     if action.n_m is None and 0 < zeros < after.size:
         yield Bound("largest value that was pruned", _from_bits(largest, before), _from_bits(smallest, before))
@@ -204,7 +283,13 @@ def _table_step(kept: Kept) -> float:
 
 
 def _palettized(
-    before: Array, after: Array, kept: Kept, action: Palettize, pruned: bool, moved: float = 0.0
+    before: Array,
+    after: Array,
+    kept: Kept,
+    action: Palettize,
+    found_tables: Sequence[_Table],
+    pruned: bool,
+    moved: float = 0.0,
 ) -> Iterator[Bound]:
     """Yield what a palette promises; its entries have `moved` by so much since the values were assigned to them."""
     if kept.tables is None:
@@ -215,8 +300,8 @@ def _palettized(
         yield Bound("values that changed", int(np.count_nonzero(before != after)), 0)
         return
     foreign, worst = 0, 0.0
-    for table, old, new in _by_table(before, after, kept):
-        old, new = _not_nearest(table, old, new)
+    for table in found_tables:
+        old, new = (table.old[table.odd], table.new[table.odd]) if table.is_keyed else (table.old, table.new)
         if pruned:
             survives = new[:, 0] != 0
             old, new = old[survives], new[survives]
@@ -226,18 +311,25 @@ def _palettized(
     yield Bound("distance beyond the nearest entry, in rounding", worst, 1)
 
 
-def _by_table(before: Array, after: Array, kept: Kept) -> Iterator[tuple[Floats, Array, Array]]:
-    """Yield each table (entries, length) with the vectors (…, length) that it stands for, before and after."""
-    assert kept.tables is not None
+def _tables(before: Array, after: Array, kept: Kept) -> tuple[_Table, ...]:
+    """Return each table with the vectors that it stands for; none where there is no palette."""
+    if kept.tables is None or before.shape != after.shape:
+        return ()
     length = kept.tables.shape[-1]
     old, new = (_vectors(array, kept.axis, length) for array in (before, after))
     blocks = kept.tables.shape[:-2]
-    for block in np.ndindex(*blocks):
-        where = tuple(
+    places = (
+        tuple(
             slice(i * (size // count), (i + 1) * (size // count))
             for i, count, size in zip(block, blocks, old.shape[:-1], strict=True)
         )
-        yield widen(kept.tables[block]), old[where].reshape(-1, length), new[where].reshape(-1, length)
+        for block in np.ndindex(*blocks)
+    )
+    tables_ = kept.tables.reshape(-1, *kept.tables.shape[-2:])
+    return tuple(
+        _Table(widen(table), old[where].reshape(-1, length), new[where].reshape(-1, length))
+        for table, where in zip(tables_, places, strict=True)
+    )
 
 
 def _vectors(array: Array, axis: int | None, length: int) -> Array:
@@ -247,50 +339,27 @@ def _vectors(array: Array, axis: int | None, length: int) -> Array:
     return np.moveaxis(array.reshape(shape), axis + 1, -1)
 
 
-def _not_nearest(table: Floats, old: Array, new: Array) -> tuple[Array, Array]:
-    """Drop the values that became their nearest entry: all but a few, found by one look-up per float16 pattern."""
-    if table.shape[1] > 1 or old.dtype != np.float16 or new.dtype != np.float16 or len(old) < LEAST_KEYED:
-        return old, new
-    entries = np.unique(table)
-    expected = entries.astype(np.float16).view(np.uint16)[_nearest_by_bits(entries)]
-    rest = [
-        start + np.flatnonzero(expected.take(was) != now)
-        for start, (was, now) in zip(_starts(old), _chunks(_bits(old), _bits(new)), strict=True)
-    ]
-    odd = np.concatenate(rest)
-    return old[odd], new[odd]
-
-
-def _nearest_by_bits(entries: Floats) -> npt.NDArray[np.intp]:
-    """Return the place of the nearest entry for each of the 65,536 float16 patterns; `entries` are in order."""
-    cuts = np.searchsorted(_SORTED, (entries[1:] + entries[:-1]) / 2)
-    counts = np.diff(np.concatenate([[0], cuts, [_SORTED.size]]))
-    places = np.empty(_SORTED.size, np.intp)
-    places[_ORDER] = np.repeat(np.arange(entries.size), counts)
-    return places
-
-
-def _examine(table: Floats, old: Array, new: Array, action: Palettize, moved: float) -> tuple[int, float]:
+def _examine(by: _Table, old: Array, new: Array, action: Palettize, moved: float) -> tuple[int, float]:
     """Count values that are not entries; measure how much farther than the nearest entry they are, in what is allowed."""
-    slack = _table_slack(table, action) + moved
+    slack = _table_slack(by.table, action) + moved
     foreign, worst = 0, 0.0
-    step = max(1, CHUNK // table.size) if table.shape[1] > 1 else CHUNK
+    step = max(1, CHUNK // by.table.size) if by.table.shape[1] > 1 else CHUNK
     for start in range(0, len(old), step):
         was, now = (widen(array[start : start + step]) for array in (old, new))
-        nearest, inside = _distances(table, was, now)
+        nearest, inside = _distances(by, was, now)
         excess = np.sqrt(np.square(was - now).sum(1)) - nearest
         excess /= slack + 2 * HALF_ULP * (np.abs(was).max(1) + np.abs(now).max(1))
         foreign, worst = foreign + int(np.count_nonzero(~inside)), _larger(worst, excess)
     return foreign, worst
 
 
-def _distances(table: Floats, was: Floats, now: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _distances(by: _Table, was: Floats, now: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return the distance of each vector to its nearest entry, and whether its new value is an entry."""
-    if table.shape[1] > 1:
-        apart = np.square(was[:, None] - table[None]).sum(2).min(1)
-        inside = (now[:, None] == table[None]).all(2).any(1)
+    if by.table.shape[1] > 1:
+        apart = np.square(was[:, None] - by.table[None]).sum(2).min(1)
+        inside = (now[:, None] == by.table[None]).all(2).any(1)
         return np.sqrt(apart), inside
-    entries = np.unique(table)
+    entries = by.entries
     middles = (entries[1:] + entries[:-1]) / 2
     nearest = np.abs(was[:, 0] - entries[np.searchsorted(middles, was[:, 0])])
     place = np.minimum(np.searchsorted(entries, now[:, 0]), entries.size - 1)
@@ -308,20 +377,21 @@ def _table_slack(table: Floats, action: Palettize) -> float:
 # Are the parameters the best ones?
 
 
-def spot_checks(
-    before: Array, after: Array, encoded: Encoded, kept: Kept, actions: Sequence[Action]
+def _scale_checks(before: Array, kept: Kept, action: Action) -> tuple[Bound, ...]:
+    """Measure whether the scales are what the method gives."""
+    if not isinstance(action, Quantize) or kept.scale is None:
+        return ()
+    return (Bound("scale, against that of its range", _scale_deviation(before, kept.scale, action), 1),)
+
+
+def _mean_checks(
+    action: Palettize, found_tables: Sequence[_Table], sparse: bool, moved: float, census: Census | None
 ) -> tuple[Bound, ...]:
-    """Measure whether the parameters are what the method gives, as far as a glance tells."""
-    palette = next((action for action in actions if isinstance(action, Palettize)), actions[-1])
-    match palette:
-        case Quantize() as action if kept.scale is not None:
-            deviation = _scale_deviation(before, kept.scale, action)
-            return (Bound("scale, against that of its range", deviation, 1),)
-        case Palettize(mode="kmeans", cluster_dim=1, per_channel_scale=False) if kept.tables is not None:
-            moved = _table_step(kept) if palette is not actions[-1] else 0.0
-            deviation = _mean_deviation(before, after, encoded.form is Form.SPARSE_PALETTE, kept, moved)
-            return (Bound("table entry, against the mean of its values", deviation, 1),)
-    return ()
+    """Measure whether the entries of palettes are what k-means gives: the mean of the values that they stand for."""
+    if action.mode != "kmeans" or action.cluster_dim != 1 or action.per_channel_scale or not found_tables:
+        return ()
+    deviation = _mean_deviation(found_tables, sparse, moved, census)
+    return (Bound("table entry, against the mean of its values", deviation, 1),)
 
 
 def _scale_deviation(before: Array, scale: Array, action: Quantize) -> float:
@@ -350,30 +420,30 @@ def _block_range(array: Array, blocks: tuple[int, ...]) -> tuple[Floats, Floats]
     return low, high
 
 
-def _mean_deviation(before: Array, after: Array, sparse: bool, kept: Kept, moved: float) -> float:
+def _mean_deviation(found_tables: Sequence[_Table], sparse: bool, moved: float, census: Census | None) -> float:
     """Return how far table entries are from the mean of the values that they stand for.
 
     coremltools clusters large float16 weights exactly; for others it stops when centres move by less than a tenth of the
     standard deviation. In a pruned weight the entry that stands for the zeros is left out: they are not stored.
     """
     worst = 0.0
-    for table, old, new in _by_table(before, after, kept):
-        entries = np.unique(table)
-        counts, sums, deviation = _by_entry(entries, old[:, 0], new[:, 0])
-        used = counts > 0
+    for table in found_tables:
+        counts, sums, deviation = _by_entry(table, census if len(found_tables) == 1 else None)
+        entries, used = table.entries, counts > 0
         if sparse:
             used &= np.abs(entries) > np.abs(entries).min()
         if used.any():
-            exact = before.dtype == np.float16 and len(old) >= 10_000
-            slack = moved + 2 * _ulp(entries[used], before.dtype) + (0.0 if exact else 0.1 * deviation)
+            exact = table.old.dtype == np.float16 and len(table.old) >= 10_000
+            slack = moved + 2 * _ulp(entries[used], table.old.dtype) + (0.0 if exact else 0.1 * deviation)
             worst = _larger(worst, np.abs(entries[used] - sums[used] / counts[used]) / slack)
     return worst
 
 
-def _by_entry(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]:
+def _by_entry(by: _Table, census: Census | None) -> tuple[Any, Any, float]:
     """Return count and sum of the values that each entry stands for, and their standard deviation."""
-    if old.dtype == np.float16 and new.dtype == np.float16 and len(old) >= LEAST_KEYED:
-        return _by_entry_of_bits(entries, old, new)
+    old, new, entries = by.old[:, 0], by.new[:, 0], by.entries
+    if by.is_keyed and (known := census or Census.of(old)):
+        return _by_entry_of_bits(by, known)
     counts, sums = np.zeros(entries.size), np.zeros(entries.size)
     total = square = 0.0
     for was, now in _chunks(old, new):
@@ -385,22 +455,21 @@ def _by_entry(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]
     return counts, sums, math.sqrt(max(0.0, square / old.size - (total / old.size) ** 2))
 
 
-def _by_entry_of_bits(entries: Floats, old: Array, new: Array) -> tuple[Any, Any, float]:
+def _by_entry_of_bits(by: _Table, census: Census) -> tuple[Any, Any, float]:
     """Do the same by one count of the float16 patterns: each stands for its nearest entry, but for a few that are corrected."""
-    nearest = _nearest_by_bits(entries)
-    expected = entries.astype(np.float16).view(np.uint16)[nearest]
-    patterns, moved = np.zeros(2**16), np.zeros((2, entries.size))
-    for was, now in _chunks(_bits(old), _bits(new)):
-        patterns += np.bincount(was, minlength=2**16)
-        odd = np.flatnonzero(expected.take(was) != now)
-        for places, sign in ((nearest[was[odd]], -1), (nearest[now[odd]], 1)):
-            moved[0] += sign * np.bincount(places, minlength=entries.size)
-            moved[1] += sign * np.bincount(places, _WIDE[was[odd]], minlength=entries.size)
-    values = np.where(patterns > 0, _WIDE, 0).astype(np.float64)
-    counts, sums = (np.bincount(nearest, weight, entries.size) for weight in (patterns, patterns * values))
-    mean = float(sums.sum()) / old.size
-    spread_ = math.sqrt(max(0.0, float((patterns * np.square(values)).sum()) / old.size - mean**2))
-    return counts + moved[0], sums + moved[1], spread_
+    nearest, entries = by.nearest(), by.entries.size
+    values = _WIDE[census.patterns].astype(np.float64)
+    counts, sums = (
+        np.bincount(nearest[census.patterns], weight, entries) for weight in (census.counts, census.counts * values)
+    )
+    was, now = (_bits(array)[by.odd, 0] for array in (by.old, by.new))
+    for places, sign in ((nearest[was], -1), (nearest[now], 1)):
+        counts += sign * np.bincount(places, minlength=entries)
+        sums += sign * np.bincount(places, _WIDE[was], minlength=entries)
+    elements = len(by.old)
+    mean = float(sums.sum()) / elements
+    square = float((census.counts * np.square(values)).sum())
+    return counts, sums, math.sqrt(max(0.0, square / elements - mean**2))
 
 
 # Arithmetic
@@ -413,14 +482,10 @@ def widen(array: Array) -> Floats:
     return array.astype(np.float32, copy=False)
 
 
-def _starts(array: Array) -> range:
-    return range(0, array.size, CHUNK)
-
-
 def _chunks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
     """Yield the elements of arrays of one size, a chunk at a time."""
     flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
-    for start in _starts(flat[0]):
+    for start in range(0, flat[0].size, CHUNK):
         yield tuple(array[start : start + CHUNK] for array in flat)
 
 

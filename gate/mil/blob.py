@@ -145,17 +145,37 @@ def _whole(data: npt.NDArray[np.uint8], dtype: str, count: int) -> Array:
 
 
 def _packed(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
-    """Spread packed elements over one byte each; `bits` bytes hold eight elements of three or six bits."""
+    """Spread packed elements over one byte each; those of three or six bits lie in threes of bytes."""
     if bits in SPREAD:
         spread: npt.NDArray[np.uint8] = SPREAD[bits][data[: -(-count * bits // 8)]].view(np.uint8)
         return spread[:count]
-    groups = -(-count // 8)
-    padded = np.zeros(groups * bits, np.uint8)
+    padded = np.zeros(-(-count * bits // 24) * 3, np.uint8)
     padded[: data.size] = data[: padded.size]
-    words = np.zeros((groups, 8), np.uint8)
-    words[:, :bits] = padded.reshape(groups, bits)
-    shifts = np.arange(8, dtype=np.uint64) * np.uint64(bits)
-    return ((words.view(np.uint64) >> shifts) & np.uint64((1 << bits) - 1)).astype(np.uint8).reshape(-1)[:count]
+    lanes = 24 // bits  # elements in three bytes, one to a byte of an integer
+    words, *higher = (byte.astype(f"u{lanes}") for byte in padded.reshape(-1, 3).T)
+    for place, byte in enumerate(higher, start=1):
+        words |= byte << (8 * place)
+    low = (1 << bits) - 1
+    elements = words & low
+    for lane in range(1, lanes):
+        elements |= ((words >> (lane * bits)) & low) << (8 * lane)
+    found: npt.NDArray[np.uint8] = elements.view(np.uint8)
+    return found[:count]
+
+
+def scatter(values: Array, mask: Array) -> Array:
+    """Put the values where `mask` is not zero, zeros elsewhere; ValueError when there are more or fewer than places."""
+    chosen = mask.reshape(-1) != 0
+    places = np.cumsum(chosen, dtype=np.int32 if chosen.size < 2**31 else np.int64)
+    expected = int(places[-1]) if places.size else 0
+    if expected != values.size:
+        raise ValueError(f"{values.size} values for {expected} set bits of the mask")
+    if not values.size:
+        return np.zeros(mask.shape, values.dtype)
+    bits = np.ascontiguousarray(values).reshape(-1).view(f"u{values.dtype.itemsize}")
+    dense: Array = np.concatenate([bits[:1], bits]).take(places)
+    dense *= chosen  # as integers: three times as fast as an assignment by mask
+    return dense.view(values.dtype).reshape(mask.shape)
 
 
 def _spread(bits: int) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gate.mil.blob import BITS, Array, packed_bytes, unpack
+from gate.mil.blob import BITS, Array, packed_bytes, scatter, unpack
 from gate.mil.ops.registry import Ints, kernel
 
 PIECE = 2**16  # bytes looked up at once: numpy widens indices to eight bytes, which then stay in the cache
@@ -102,12 +102,12 @@ def constexpr_lut_to_dense_grouped(indices: Array, lut: Array, vector_axis: int 
 def constexpr_sparse_to_dense(nonzero_data: Array, mask: Array, shape: Ints) -> Array:
     """Spread the data over the set bits of a packed mask."""
     bits = unpack(mask.reshape(-1), "uint1", int(np.prod(shape)))
-    return _dense(nonzero_data, bits).reshape(shape)
+    return scatter(nonzero_data, bits).reshape(shape)
 
 
 @kernel("constexpr_sparse_to_dense", since="CoreML8")
 def constexpr_sparse_to_dense_masked(nonzero_data: Array, mask: Array) -> Array:
-    return _dense(nonzero_data, mask)
+    return scatter(nonzero_data, mask)
 
 
 @kernel(since="CoreML8")
@@ -115,7 +115,7 @@ def constexpr_lut_to_sparse(
     indices_mask: Array, indices_nonzero_data: Array, lut: Array, vector_axis: int | None = None
 ) -> tuple[Array, Array]:
     """Look up what a mask lets through; a vector makes the mask as much longer."""
-    dense = constexpr_lut_to_dense_grouped(_dense(indices_nonzero_data, indices_mask), lut, vector_axis)
+    dense = constexpr_lut_to_dense_grouped(scatter(indices_nonzero_data, indices_mask), lut, vector_axis)
     mask = indices_mask
     if lut.shape[-1] > 1:
         mask = np.repeat(mask, lut.shape[-1], axis=vector_axis)
@@ -126,17 +126,8 @@ def constexpr_lut_to_sparse(
 def constexpr_sparse_blockwise_shift_scale(
     data_mask: Array, nonzero_data: Array, scale: Array, offset: Array | None = None
 ) -> tuple[Array, Array]:
-    dense = constexpr_blockwise_shift_scale(_dense(nonzero_data, data_mask), scale, offset)
+    dense = constexpr_blockwise_shift_scale(scatter(nonzero_data, data_mask), scale, offset)
     return data_mask, dense[data_mask != 0]
-
-
-def _dense(nonzero_data: Array, mask: Array) -> Array:
-    places = np.flatnonzero(mask)
-    if places.size != nonzero_data.size:
-        raise ValueError(f"{nonzero_data.size} values for {places.size} set bits of the mask")
-    out = np.zeros(mask.size, nonzero_data.dtype)
-    out[places] = nonzero_data.reshape(-1)
-    return out.reshape(mask.shape)
 
 
 def _blocks(shape: Sequence[int], groups: Sequence[int]) -> list[int]:
