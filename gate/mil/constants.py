@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How does a stored weight become the tensor that kernels read, and only once?
 
-`Constants` decodes the `constexpr_*` chains of one program; what it makes is kept for as long as anybody uses it,
-by content: two candidates of one model that store the same bytes share the tensors.
+`Constants` decodes the `constexpr_*` chains of one program when a tensor of their result is asked for. What it makes is kept
+for as long as anybody uses it, by content: two candidates of one model that store the same bytes share the tensors.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -24,9 +26,11 @@ from gate.mil.ops.registry import Kernel, find
 from gate.mil.program import Argument, Constant, ListType, Op, TensorType, Type, Value
 
 STRING = TensorType("string", ())
+WIDE = ("float32", "bfloat16")  # types with values that float16 has not
 SHARED_BYTES = 4096  # smaller ones are not worth a digest
 _arrays: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 _tensors: WeakValueDictionary[bytes, Tensor] = WeakValueDictionary()
+_latest: deque[tuple[Array, ...]] = deque(maxlen=1)  # what was decoded last, until it has been made use of
 
 
 def channels_last(filters: Tensor) -> Tensor:
@@ -51,13 +55,60 @@ class Form(NamedTuple):
     layout: str  # the annotation in LAYOUTS that asks for one, or nothing
 
 
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """A `constexpr_*` op over constants; its results are made when one is asked for."""
+
+    op: Op
+    kernel: Kernel
+    inputs: Mapping[str, Constant]
+    digest: bytes
+
+    def key(self, index: int) -> bytes:
+        """Identify the content of one result."""
+        return self.digest + bytes([index])
+
+    def array(self, index: int) -> Array:
+        """Return one result; BadPackage or OpFailed when there is none as declared."""
+        found = _arrays.get(self.key(index))
+        if found is not None:
+            return found
+        results = _decode(self.op, self.kernel, self.inputs)
+        for i, (value, array) in enumerate(zip(self.op.outputs, results, strict=True)):
+            check_shape(self.op, value.type, array.shape)
+            _arrays[self.key(i)] = array
+        _latest.append(results)
+        return results[index]
+
+    @property
+    def picks(self) -> bool:
+        """Does it only move values that are float16 already?"""
+        return self.kernel.exact and not any(
+            isinstance(one, Decoded) or (isinstance(one.type, TensorType) and one.type.dtype in WIDE)
+            for one in self.inputs.values()
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded(Constant):
+    """A result of a `constexpr_*` op: a constant whose elements are made when they are asked for."""
+
+    source: Decoding = field(kw_only=True, repr=False)
+    index: int = field(kw_only=True, default=0)
+
+    @property
+    def array(self) -> Array:
+        """Return the elements."""
+        return self.source.array(self.index)
+
+
 class Constants:
     """The constants of one program, decoded when first asked for."""
 
     def __init__(self) -> None:
         self.decoded: dict[Value, Constant] = {}
         self._digests: dict[Constant, bytes] = {}
-        self._exact: set[Constant] = set()  # decoded to values that need no rounding
+        self._exact: dict[Constant, bool] = {}  # whose values need no rounding
         self._tensors: dict[tuple[Constant, Form], Tensor] = {}
 
     def resolve(self, argument: Argument) -> Argument:
@@ -65,25 +116,17 @@ class Constants:
         return self.decoded.get(argument, argument) if isinstance(argument, Value) else argument
 
     def fold(self, op: Op, opset: str) -> None:
-        """Decode a `constexpr_*` op; its outputs resolve to constants from now on."""
+        """Take a `constexpr_*` op in; its outputs resolve to constants from now on."""
         if all(value in self.decoded for value in op.outputs):
             return
         kernel = find(op.type, opset)
         if kernel is None:
             raise UnsupportedOp((op.type,), repr(op.name))
         inputs = {name: self._input(op, name, arguments) for name, arguments in op.inputs.items()}
-        digest = self._digest_of(op, inputs)
-        keys = [digest + bytes([i]) for i in range(len(op.outputs))]
-        found = [_arrays.get(key) for key in keys]
-        results = _decode(op, kernel, inputs) if any(a is None for a in found) else found
-        for key, value, array in zip(keys, op.outputs, results, strict=True):
-            assert array is not None
-            check_shape(op, value.type, array.shape)
-            constant = self.decoded[value] = Constant(value.name, value.type, array)
-            self._digests[constant] = key
-            if kernel.exact and not any(c.array.dtype == np.float32 for c in inputs.values()):
-                self._exact.add(constant)
-            _arrays[key] = array
+        source = Decoding(op, kernel, inputs, self._digest_of(op, inputs))
+        for index, value in enumerate(op.outputs):
+            constant = self.decoded[value] = Decoded(value.name, value.type, None, source=source, index=index)
+            self._digests[constant] = source.key(index)
 
     def _input(self, op: Op, name: str, arguments: tuple[Argument, ...]) -> Constant:
         constant = self.resolve(only(op, name, arguments))
@@ -112,10 +155,11 @@ class Constants:
         form = Form(halved, halved and rounding.as_half, layout)
         if (constant, form) not in self._tensors:
             self._tensors[constant, form] = self._shared(constant, form, dtype, rounding)
+            _latest.clear()
         return self._tensors[constant, form]
 
     def _shared(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
-        if constant.array.nbytes < SHARED_BYTES:
+        if not isinstance(constant, Decoded) and constant.array.nbytes < SHARED_BYTES:
             return self._settled(constant, form, dtype, rounding)
         digest = self.digest(constant) + repr(form).encode()
         tensor = _tensors.get(digest)
@@ -125,7 +169,10 @@ class Constants:
 
     def _is_exact(self, constant: Constant) -> bool:
         """Say whether the values are float16 already, since they were stored so."""
-        return constant.array.dtype == np.float16 or constant in self._exact
+        if constant not in self._exact:
+            picks = isinstance(constant, Decoded) and constant.source.picks
+            self._exact[constant] = picks or constant.array.dtype == np.float16
+        return self._exact[constant]
 
     def _settled(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
         tensor = numerics.tensor(constant.array)
@@ -161,7 +208,7 @@ class Exchanged(Constants):
         return self._base.tensor(constant, dtype, rounding, layout)
 
 
-def _decode(op: Op, kernel: Kernel, inputs: dict[str, Constant]) -> tuple[Array, ...]:
+def _decode(op: Op, kernel: Kernel, inputs: Mapping[str, Constant]) -> tuple[Array, ...]:
     arguments = {name: PLAIN[annotation(kernel, op, name)](constant.array) for name, constant in inputs.items()}
     try:
         result = kernel.function(**arguments)
