@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gate import calibration, data, heap, metrics, unread, waivers
-from gate.ahead import Ahead
+from gate.ahead import Ahead, import_torch
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_items, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
@@ -91,6 +91,7 @@ class Trial:
             self.conversion = failed(error)
 
     def _prepare_torch(self) -> None:
+        import_torch()
         self.digest = self.source.describe().digest
         self.bench = self._make_bench(self.source.example_inputs())
         self.conversion = convert(self.source, self.entry, self.target, self.around.engine, self.bench)
