@@ -10,13 +10,15 @@ once more with the first run's report: git says that nothing changed, so the las
 `--growth` measures instead how cost grows: transformers of 25, 50 and 100 million parameters under float16, int8 and palette-4bit,
 seconds per parameter and the peak memory of all processes together.
 
-    python benchmarks/gate.py [--growth] [--jobs N]
+    python benchmarks/gate.py [--growth [--rounds N]] [--jobs N]
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -102,10 +105,16 @@ for name in {policies!r}:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--growth", action="store_true", help="measure 25, 50 and 100 million parameters")
+    parser.add_argument("--rounds", type=int, default=3, help="of --growth")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        ratios, figures = (grow if arguments.growth else against_a_script)(Path(name), arguments.jobs)
+        where = Path(name)
+        ratios, figures = (
+            grow(where, arguments.jobs, arguments.rounds)
+            if arguments.growth
+            else against_a_script(where, arguments.jobs)
+        )
     machine = {"cores": os.cpu_count(), "jobs": arguments.jobs, "system": platform.platform()}
     print(json.dumps({"benchmark": "gate", "ratios": ratios, "figures": figures, "machine": machine}))
 
@@ -129,12 +138,12 @@ def against_a_script(folder: Path, jobs: int) -> tuple[dict, dict]:
     return ratios, {name: round(value, 2) for name, value in figures.items()}
 
 
-def grow(folder: Path, jobs: int) -> tuple[dict, dict]:
-    """Time the gate on three sizes of one architecture."""
-    figures: dict[str, float] = {}
-    for millions in MILLIONS:
+def grow(folder: Path, jobs: int, rounds: int) -> tuple[dict, dict]:
+    """Time the gate on three sizes of one architecture, in turns; medians of seconds, the highest peak."""
+    measured: dict[int, list[tuple[float, float]]] = {millions: [] for millions in MILLIONS}
+    for turn, millions in itertools.product(range(rounds), MILLIONS):
         project = write_project(
-            folder / str(millions),
+            folder / f"{turn}-{millions}",
             {"model.py": TRANSFORMER},
             "build",
             f"{{millions: {millions}}}",
@@ -142,10 +151,14 @@ def grow(folder: Path, jobs: int) -> tuple[dict, dict]:
         )
         commit(project)
         seconds, peak = run(gate(project, jobs), project)
-        figures[f"seconds_per_million_{millions}"] = round(seconds / millions, 3)
-        figures[f"peak_mb_{millions}"] = round(peak / 1e6)
-        figures[f"allowed_mb_{millions}"] = 3 * 4 * millions + 1_000
+        measured[millions].append((seconds, peak))
+        shutil.rmtree(project)
         print(f"{millions:>4} M{seconds:8.1f} s{seconds / millions:8.2f} s/M{peak / 1e6:9.0f} MB", flush=True)
+    figures: dict[str, float] = {}
+    for millions, runs in measured.items():
+        figures[f"seconds_per_million_{millions}"] = round(median(seconds for seconds, _ in runs) / millions, 3)
+        figures[f"peak_mb_{millions}"] = round(max(peak for _, peak in runs) / 1e6)
+        figures[f"allowed_mb_{millions}"] = 3 * 4 * millions + 1_000
     each = [figures[f"seconds_per_million_{millions}"] for millions in MILLIONS]
     memory = max(figures[f"peak_mb_{m}"] / figures[f"allowed_mb_{m}"] for m in MILLIONS)
     return {"growth": round(max(each) / min(each), 3), "memory": round(memory, 3)}, figures

@@ -151,8 +151,6 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
     ) as source:
         progress(f"{entry.name}: converting {entry.source.location}")
         around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
-        if any(policy.steps for policy in plan.judged(entry.name)):
-            around.workers.warm()
         trial = Trial(entry, source, around, scratch, searches=plan.ask(entry) is not None)
         trial.prepare()
         candidates, shipped = _candidates(trial, plan, progress)

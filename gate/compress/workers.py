@@ -24,7 +24,6 @@ from gate.compress.entry import Task
 from gate.errors import NoAnswer, ToolchainError
 
 _ROOT = Path(__file__).resolve().parents[2]
-WARM = 2  # processes that are started before it is known how many weights there are
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -73,11 +72,6 @@ class Workers:
                         stream.close()
         self._started.clear()
         self._idle = SimpleQueue()
-
-    def warm(self) -> None:
-        """Start the first processes: they import for seconds, and nobody needs the cores now."""
-        for _ in range(min(self.jobs, WARM) - len(self._started)):
-            self._start()
 
     def run(self, jobs: Sequence[Job]) -> dict[Path, Reasons]:
         """Do all jobs; return why steps were skipped, by result file.
