@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done while this process waits: for the model's code, or for another candidate to be judged?
+"""What is compressed while another candidate is being judged?
 
 Compression happens in worker processes, judging in this one; side by side they keep all cores busy. One policy is compressed at a
 time, in the order of the candidates, so that at most one package is in memory besides the one that is judged.
@@ -7,25 +7,12 @@ time, in the order of the candidates, so that at most one package is in memory b
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from importlib import import_module
-from threading import Thread
 from types import TracebackType
 from typing import Self
 
 from gate.compress import Compressed, Workers
 
 Work = Callable[[], Compressed]
-
-
-def import_torch() -> None:
-    """Begin to import it, where it is there: the model's own process takes seconds to start, and this one waits for it."""
-
-    def work() -> None:
-        with suppress(Exception):  # told where it is needed
-            import_module("torch")
-
-    Thread(target=work, name="import torch").start()
 
 
 class Ahead:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gate import calibration, data, heap, metrics, unread, waivers
-from gate.ahead import Ahead, import_torch
+from gate.ahead import Ahead
 from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_items, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
@@ -29,6 +29,7 @@ from gate.engine import Engine
 from gate.errors import DamagedPackage, GateError, NoAnswer, SourceFault, UsageError
 from gate.files import sha256_file
 from gate.handover import Writer
+from gate.importing import import_ahead
 from gate.interface import interface_of
 from gate.mil import BadPackage, MilError
 from gate.patterns import kinds_in, names_of, unmatched
@@ -91,7 +92,7 @@ class Trial:
             self.conversion = failed(error)
 
     def _prepare_torch(self) -> None:
-        import_torch()
+        import_ahead("torch")  # the worker takes as long to start
         self.digest = self.source.describe().digest
         self.bench = self._make_bench(self.source.example_inputs())
         self.conversion = convert(self.source, self.entry, self.target, self.around.engine, self.bench)

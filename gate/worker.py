@@ -27,6 +27,7 @@ from gate.checkpoint import declared_weights
 from gate.config import AnyOfDim, Input, Output, RangeDim, Source, State
 from gate.errors import GateError, NoAnswer, SourceFault, ToolchainError, UsageError
 from gate.files import is_lfs_pointer
+from gate.importing import import_without
 from gate.policy import Precision, Target
 from gate.protocol import Answer, Failure, FaultKind, Port, Request, Startup, Verb
 from gate.report import Finding
@@ -446,6 +447,7 @@ class Worker:
     @functools.cached_property
     def program(self) -> "TorchProgram":
         """The torch source, loaded once."""
+        import_without("coremltools", ("sklearn",))  # it takes a second, and no torch model needs it
         self._prepare_tools()
         return load_torch_program(self.startup)
 

@@ -55,7 +55,7 @@ LAYERS = (
     {"config", "growth"},
     {"policy", "report"},
     {"document"},
-    {"errors", "files", "heap", "naming", "quantity", "tools"},
+    {"errors", "files", "heap", "importing", "naming", "quantity", "tools"},
 )
 RANK = {name: index for index, layer in enumerate(LAYERS) for name in layer}
 LIGHT = (

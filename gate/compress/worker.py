@@ -11,16 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gate.importing import import_without
+
+NEEDED = "coremltools.optimize.coreml._quantization_passes"
 HEAVY = ("torch", "tensorflow", "executorch")
-
-
-def import_coremltools() -> None:
-    """Import it as if none of the frameworks that it converts from were installed."""
-    sys.modules.update(dict.fromkeys(HEAVY))  # type: ignore[arg-type]  # None: the import fails
-    from coremltools.optimize.coreml import _quantization_passes  # noqa: F401
-
-    for name in HEAVY:
-        del sys.modules[name]  # scikit-learn asks which of them are loaded, and must not find None
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +34,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what ends
     replies = sys.stdout
     sys.stdout = sys.stderr  # what libraries print must not look like an answer
-    import_coremltools()
+    import_without(NEEDED, HEAVY)
     for line in sys.stdin:
         try:
             reply = answer(json.loads(line))

@@ -267,7 +267,8 @@ def test_a_compression_that_takes_longer_than_the_run_may_is_killed(tmp_path):
 
 def test_a_worker_never_loads_torch():
     code = (
-        "from gate.compress.worker import import_coremltools; import_coremltools(); "
+        "from gate.compress.worker import HEAVY, NEEDED; from gate.importing import import_without; "
+        "import_without(NEEDED, HEAVY); "
         "import sklearn.cluster, sys; print([m for m in ('torch', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
