@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow conformance conformance-sample cases lint format docs bench clean
+.PHONY: help demo test test-slow slow-sample conformance conformance-sample cases lint format docs bench clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -39,6 +39,9 @@ $(VENV)/.real: $(STAMP) tests/real/requirements.txt
 
 test-slow: $(STAMP) $(VENV)/.example-mnist $(VENV)/.example-basic-pitch $(VENV)/.real  ## the slow tests too
 	@$(BIN)/python -m pytest -q -m "slow"
+
+slow-sample: $(STAMP) $(VENV)/.example-mnist $(VENV)/.example-basic-pitch  ## 40 of the slow ones, drawn by a seed: what CI runs
+	@timeout 600 $(BIN)/python -m pytest -q -n 2 -m "slow" --ignore tests/real --sample 40
 
 $(VENV)/.conformance: $(STAMP) tests/conformance/requirements.txt
 	@$(BIN)/pip install --quiet --constraint constraints.txt --requirement tests/conformance/requirements.txt

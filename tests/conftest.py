@@ -2,6 +2,7 @@
 """What do all tests share? The switch that rewrites golden files, and one thread a process."""
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,19 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sample", type=int, help="run so many of the chosen tests, drawn by --sample-seed")
+    parser.addoption("--sample-seed", type=int, default=0)
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden with what is rendered now")
+
+
+@pytest.hookimpl(trylast=True)  # after -m has chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    size = config.getoption("--sample")
+    if size is None or size >= len(items):
+        return
+    drawn = set(random.Random(config.getoption("--sample-seed")).sample(range(len(items)), size))
+    config.hook.pytest_deselected(items=[item for i, item in enumerate(items) if i not in drawn])
+    items[:] = [item for i, item in enumerate(items) if i in drawn]
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ def test_a_mac_that_was_asked_for_and_left_nothing_is_no_answer(linux, tmp_path)
     assert "mac left no report" in report.app.results[-1].message
 
 
+@pytest.mark.slow
 def test_profiling_first_leaves_the_runs_to_the_mac_and_is_no_pass_without_it(linux, mac, tmp_path):
     first = Options(config=linux / "gate.yml", out=tmp_path / "out", hand_over=tmp_path / "handed", profile_first=True)
     assert pipeline.check(first).outcome is Outcome.ERROR
@@ -216,6 +217,7 @@ def test_answers_about_another_package_are_refused(linux, mac, tmp_path):
         merge([linux / "out", tmp_path / "mac"], tmp_path / "both", config=linux / "gate.yml")
 
 
+@pytest.mark.slow
 def test_the_same_environment_twice_is_refused(linux, mac, tmp_path):
     answer(linux / "handed", tmp_path / "mac", engine=mac)
     shutil.copytree(tmp_path / "mac", tmp_path / "again")

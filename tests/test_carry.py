@@ -105,6 +105,7 @@ models:
 """
 
 
+@pytest.mark.slow
 def test_after_an_update_of_the_tools_the_base_package_is_judged_again(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "model.py").write_text(MODEL)

@@ -193,8 +193,8 @@ def handed(package, tmp_path_factory):
 @pytest.mark.parametrize(
     ("settings", "outcome", "whole"),
     [
-        pytest.param({"seconds": {"": 0.002}}, "pass", "pass", id="fast enough"),
-        pytest.param({"seconds": {"": 0.009}}, "fail", "fail", id="too slow"),
+        pytest.param({"seconds": {"": 0.002}}, "pass", "pass", id="fast enough", marks=pytest.mark.slow),
+        pytest.param({"seconds": {"": 0.009}}, "fail", "fail", id="too slow", marks=pytest.mark.slow),
         pytest.param({"devices": []}, "not_run", "error", id="asked by gate.yml, and not there"),
     ],
 )

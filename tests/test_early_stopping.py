@@ -100,7 +100,7 @@ def test_a_clear_pass_ends_by_the_confidence_sequence_under_two_fifths(digits):
     assert evidence.n < 0.4 * 5000
 
 
-@pytest.mark.parametrize("stop", ["curtailed", "sequential"])
+@pytest.mark.parametrize("stop", ["curtailed", pytest.param("sequential", marks=pytest.mark.slow)])
 def test_a_close_call_takes_every_item(digits, stop):
     _, whole = _judged(digits, _rounded(3), drop="1 point", stop="never")
     lost = whole.measurements[0].value

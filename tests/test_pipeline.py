@@ -113,8 +113,8 @@ def test_a_limit_that_is_exceeded_fails_and_the_comment_names_a_way_out(tmp_path
 @pytest.mark.parametrize(
     ("function", "outcome", "told"),
     [
-        pytest.param("explode", "fail", "no such checkpoint", id="an exception"),
-        pytest.param("leave", "fail", "exit", id="sys.exit"),
+        pytest.param("explode", "fail", "no such checkpoint", id="an exception", marks=pytest.mark.slow),
+        pytest.param("leave", "fail", "exit", id="sys.exit", marks=pytest.mark.slow),
         pytest.param("wrong", "fail", "str", id="a wrong return value"),
         pytest.param("unsupported", "fail", "det", id="unsupported ops"),
     ],
@@ -152,7 +152,7 @@ def test_a_source_that_hangs_ends_at_its_limit_without_an_answer(tmp_path):
     ("old", "new", "told"),
     [
         pytest.param("model.py:build", "model.py:biuld", "biuld", id="function"),
-        pytest.param("model.py:build", "modle.py:build", "modle.py", id="file"),
+        pytest.param("model.py:build", "modle.py:build", "modle.py", id="file", marks=pytest.mark.slow),
         pytest.param(
             "{factory: model.py:build, example: model.py:example}",
             "{coreml: App.mlpackage}",
@@ -160,7 +160,11 @@ def test_a_source_that_hangs_ends_at_its_limit_without_an_answer(tmp_path):
             id="package",
         ),
         pytest.param(
-            "{factory: model.py:build, example: model.py:example}", "{torchscript: m.pt}", "m.pt", id="torchscript"
+            "{factory: model.py:build, example: model.py:example}",
+            "{torchscript: m.pt}",
+            "m.pt",
+            id="torchscript",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -241,6 +245,7 @@ def test_a_part_of_a_run_does_not_judge_the_app(tmp_path):
     assert not report.app.results[0].required
 
 
+@pytest.mark.slow
 def test_a_filter_leaves_the_shipped_row(tmp_path):
     report = run(tmp_path, CONFIG + "    explore: [int8, palette-4bit]\n", policies=("int8",))
 
@@ -330,9 +335,19 @@ def test_labels_that_are_classes_are_judged_by_accuracy_without_naming_it(tmp_pa
     ("arrays", "config", "told"),
     [
         pytest.param(
-            {"label": np.linspace(0, 1, 40)}, LABELLED, "its labels are no classes; name a metric", id="no classes"
+            {"label": np.linspace(0, 1, 40)},
+            LABELLED,
+            "its labels are no classes; name a metric",
+            id="no classes",
+            marks=pytest.mark.slow,
         ),
-        pytest.param({"label": np.zeros(40, dtype=np.int64)}, LABELLED, "every label is 0", id="one class"),
+        pytest.param(
+            {"label": np.zeros(40, dtype=np.int64)},
+            LABELLED,
+            "every label is 0",
+            id="one class",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"label": np.full(40, 11)}, LABELLED, "11", id="more classes than logits"),
     ],
 )
@@ -374,6 +389,7 @@ def test_without_a_base_the_source_stands_in_and_the_report_says_so(tmp_path):
     assert outcomes(report)["fidelity"] == "pass"
 
 
+@pytest.mark.slow
 def test_growth_without_a_baseline_is_a_warning_and_no_silence(tmp_path):
     report = run(tmp_path, CONFIG + "    budgets: {size: {growth: 5 %}}\n")
 
@@ -395,7 +411,9 @@ def test_a_pattern_that_keeps_nothing_in_float32_is_a_warning(tmp_path):
     assert any("'heads.*' matches no layer" in f.message for f in findings)
 
 
-@pytest.mark.parametrize("pattern", ["0", "0/conv", "3/linear:1", "[03]"])
+@pytest.mark.parametrize(
+    "pattern", ["3/linear:1", *(pytest.param(one, marks=pytest.mark.slow) for one in ("0", "0/conv", "[03]"))]
+)
 def test_a_pattern_that_keeps_something_is_no_warning(tmp_path, pattern):
     report = run(tmp_path, CONFIG + f"    keep_float32: ['{pattern}']\n")
 
@@ -408,6 +426,7 @@ def test_an_output_folder_that_cannot_be_is_wrong_usage(tmp_path, out):
         pipeline.check(Options(config=project(tmp_path), out=tmp_path / out))
 
 
+@pytest.mark.slow
 def test_results_of_an_earlier_run_do_not_stay_beside_the_new_ones(tmp_path):
     (tmp_path / "out" / "per_item").mkdir(parents=True)
     (tmp_path / "out" / "per_item" / "old.jsonl").write_text("{}")
@@ -458,8 +477,10 @@ def test_the_teams_own_metric_and_its_aggregate_run_in_the_worker(tmp_path, monk
     ("code", "metric", "told"),
     [
         ("def per_item(outputs, label):\n    raise RuntimeError('boom')\n", "score.py", "boom"),
-        ("def per_item(outputs, label):\n    return 1, 2\n", "score.py", "expected a number"),
-        (SCORE.replace("sum(hit", "'x' or sum(hit"), "score.py", "aggregate"),
+        pytest.param(
+            "def per_item(outputs, label):\n    return 1, 2\n", "score.py", "expected a number", marks=pytest.mark.slow
+        ),
+        pytest.param(SCORE.replace("sum(hit", "'x' or sum(hit"), "score.py", "aggregate", marks=pytest.mark.slow),
     ],
 )
 def test_a_metric_file_that_fails_is_no_answer(tmp_path, code, metric, told):
@@ -472,6 +493,7 @@ def test_a_metric_file_that_fails_is_no_answer(tmp_path, code, metric, told):
     assert told in row.message
 
 
+@pytest.mark.slow
 def test_a_metric_function_of_another_name_is_found(tmp_path):
     labelled(tmp_path)
     (tmp_path / "score.py").write_text(

@@ -79,6 +79,7 @@ def test_it_answers_and_what_it_printed_is_kept(tmp_path: Path, far: FarEnd) -> 
     assert [path.name for path in far.exchange.iterdir()] == [remote.SOCKET]
 
 
+@pytest.mark.slow
 def test_the_run_keeps_its_log(tmp_path: Path, far: FarEnd) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "gate.yml").write_text(RUN)

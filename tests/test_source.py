@@ -71,7 +71,7 @@ def test_arguments_reach_the_factory_and_change_the_digest(project: Project) -> 
     assert digests[0][1] != digests[1][1]
 
 
-@pytest.mark.parametrize("kind", ["torchscript", "scripted", "exported_program"])
+@pytest.mark.parametrize("kind", ["torchscript", pytest.param("scripted", marks=pytest.mark.slow), "exported_program"])
 def test_saved_programs_are_run_and_converted(project: Project, kind: str) -> None:
     module, x = tiny()
     (project.folder / "net.py").write_text(TINY)
@@ -138,8 +138,8 @@ def test_a_converter_script_gives_its_package_and_source_map(project: Project) -
     ("function", "error", "says"),
     [
         ("old", SourceFault, "made a neuralNetwork, expected an ML program"),
-        ("path", SourceFault, "returned str, expected a coremltools MLModel"),
-        ("none", UsageError, "has no function none"),
+        pytest.param("path", SourceFault, "returned str, expected a coremltools MLModel", marks=pytest.mark.slow),
+        pytest.param("none", UsageError, "has no function none", marks=pytest.mark.slow),
         ("saves", SourceFault, r"checkout is read-only for the model's code|returned NoneType"),
     ],
 )

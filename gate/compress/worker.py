@@ -14,7 +14,7 @@ from typing import Any
 from gate.importing import import_without
 
 NEEDED = "coremltools.optimize.coreml._quantization_passes"
-HEAVY = ("torch", "tensorflow", "executorch")
+HEAVY = ("torch", "tensorflow", "executorch", "sklearn")  # the last is loaded where k-means needs it
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

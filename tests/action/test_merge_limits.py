@@ -105,8 +105,22 @@ def judged_by_one_and_by_three(tmp_path: Path, workspace: Path, server: FakeGitH
     ("base", "head", "verdict", "said"),
     [
         pytest.param(("1 MB", "1 KB"), ("1 MB", "100 KB"), "fail", "tiny is too large", id="a model's is raised"),
-        pytest.param(("1 KB", "100 KB"), ("1 MB", "90 KB"), "fail", "the limit is 1.00 kB", id="the app's is raised"),
-        pytest.param(("1 MB", "100 KB"), ("2 MB", "90 KB"), "pass", "The worse of both counts", id="all fits"),
+        pytest.param(
+            ("1 KB", "100 KB"),
+            ("1 MB", "90 KB"),
+            "fail",
+            "the limit is 1.00 kB",
+            id="the app's is raised",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("1 MB", "100 KB"),
+            ("2 MB", "90 KB"),
+            "pass",
+            "The worse of both counts",
+            id="all fits",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_parts_of_a_change_of_limits_end_as_one_run_does(
