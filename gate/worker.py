@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 MAX_ITEMS = 1_000_000
+LOOK_FOR_SKLEARN = ("transformers", "torchao", "xgboost")  # coremltools imports them where they are installed
 LABEL_EXTRAS = ("id", "slice", "cluster")
 FAULTS = (  # the first that fits
     (UsageError, FaultKind.USAGE),
@@ -447,7 +448,8 @@ class Worker:
     @functools.cached_property
     def program(self) -> "TorchProgram":
         """The torch source, loaded once."""
-        import_without("coremltools", ("sklearn",))  # it takes a second, and no torch model needs it
+        if not any(map(importlib.util.find_spec, LOOK_FOR_SKLEARN)):
+            import_without("coremltools", ("sklearn",))  # it takes a second, and no torch model needs it
         self._prepare_tools()
         return load_torch_program(self.startup)
 

@@ -271,8 +271,8 @@ class _Store:
             encoded = entry.load(path)
             census = task.census() if any(isinstance(action, Palettize) for action in task.actions) else None
             wrong = problem(task.weight(), encoded, task.actions, census)
-        except ValueError as error:
-            wrong = str(error)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # who wrote it may be anybody
+            wrong = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         if wrong is None:
             return _Result(encoded, (None,) * len(task.actions))
         self.refused.append(f"cache entry {path.name[:12]}… was refused: {wrong}")

@@ -5,7 +5,7 @@ The parts carry the names and shapes that iOS18's `constexpr_*` ops give them; `
 same bytes. Decoding follows the definition of those ops, in float32, rounded once to the weight's own type.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -111,8 +111,15 @@ def decode(encoded: Encoded, *, rounded: bool = True) -> Array:
     return weight
 
 
+def refuse_indivisible(blocks: Sequence[int], shape: Sequence[int]) -> None:
+    """Raise ValueError unless each axis divides into as many blocks as stated."""
+    if len(blocks) != len(shape) or any(n < 1 or size % n for n, size in zip(blocks, shape, strict=True)):
+        raise ValueError(f"{tuple(shape)} does not divide into blocks {tuple(blocks)}")
+
+
 def spread(blocks: Array, shape: tuple[int, ...]) -> Array:
     """Repeat each block's value over its elements, so that `blocks` broadcasts against `shape`."""
+    refuse_indivisible(blocks.shape, shape)
     for axis, size in enumerate(shape):
         if blocks.shape[axis] not in (1, size):
             blocks = np.repeat(blocks, size // blocks.shape[axis], axis)
@@ -138,6 +145,7 @@ def _looked_up(indices: Array, lut: Array, axis: int | None) -> Array:
     """Index the tables: `lut` is (blocks per axis …, entries, vector length)."""
     vector = lut.shape[-1]
     blocks = lut.shape[:-2]
+    refuse_indivisible(blocks, indices.shape)
     if lut.size == lut.shape[-2]:
         return lut.reshape(-1).take(indices)
     out = np.empty((*indices.shape, vector), lut.dtype)

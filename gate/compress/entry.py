@@ -150,6 +150,8 @@ def load(path: Path) -> Encoded:
         form, shape, axis = Form(header["form"]), tuple(header["shape"]), header["axis"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not a compressed weight ({type(error).__name__}: {error})") from None
+    if not (axis is None or (type(axis) is int and 0 <= axis < len(shape))):
+        raise ValueError(f"axis {axis!r} of shape {shape}")
     needed, optional = PARTS[form]
     if not needed <= parts.keys() <= needed | optional:
         raise ValueError(f"a {form} weight has parts {sorted(needed)}, found {sorted(parts)}")

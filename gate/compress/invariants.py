@@ -100,8 +100,18 @@ class _Table:
     """A table (entries, length of a vector), and the vectors (…, length) that it stands for, before and after."""
 
     table: Floats
-    old: Array
-    new: Array
+    old_block: Array  # views of the weight; vectors along the last axis
+    new_block: Array
+
+    @property
+    def old(self) -> Array:
+        """The vectors before; a copy where the block is not the whole weight."""
+        return self.old_block.reshape(-1, self.table.shape[-1])
+
+    @property
+    def new(self) -> Array:
+        """The vectors after."""
+        return self.new_block.reshape(-1, self.table.shape[-1])
 
     @cached_property
     def entries(self) -> Floats:
@@ -111,8 +121,8 @@ class _Table:
     @property
     def is_keyed(self) -> bool:
         """Does a look-up per float16 pattern pay?"""
-        halves = self.old.dtype == np.float16 and self.new.dtype == np.float16
-        return halves and self.table.shape[1] == 1 and len(self.old) >= LEAST_KEYED
+        halves = self.old_block.dtype == np.float16 and self.new_block.dtype == np.float16
+        return halves and self.table.shape[1] == 1 and self.old_block.size >= LEAST_KEYED
 
     def nearest(self) -> npt.NDArray[np.intp]:
         """Return the place of the nearest entry for each of the 65,536 float16 patterns: 0.5 MB, so it is not kept."""
@@ -125,12 +135,11 @@ class _Table:
     @cached_property
     def odd(self) -> npt.NDArray[np.intp]:
         """Where a value did not become its nearest entry: in a few places, as a rule."""
+        old, new = self.old, self.new
         expected = self.entries.astype(np.float16).view(np.uint16)[self.nearest()]
         rest = [
             start + np.flatnonzero(expected.take(was) != now)
-            for start, (was, now) in zip(
-                range(0, self.old.size, CHUNK), _chunks(_bits(self.old), _bits(self.new)), strict=True
-            )
+            for start, (was, now) in zip(range(0, old.size, CHUNK), _chunks(_bits(old), _bits(new)), strict=True)
         ]
         return np.concatenate(rest)
 
@@ -183,8 +192,14 @@ def problem(before: Array, encoded: Encoded, actions: Sequence[Action], census: 
         return f"it decodes to {stored}, expected {before.dtype}"
     if before.shape != after.shape:
         return f"it decodes to shape {after.shape}, expected {before.shape}"
+    if "mask" in encoded.parts and encoded.parts["mask"].dtype != "uint1":
+        return f"its mask is {encoded.parts['mask'].dtype}, expected uint1"
     found_tables = _tables(before, after, kept)
     palette = next((action for action in actions if isinstance(action, Palettize)), None)
+    if palette is not None and kept.tables is not None:
+        form = (kept.tables.shape[-1], kept.bits)
+        if form[0] != palette.cluster_dim or form[1] > palette.bits:
+            return f"it has vectors of {form[0]} and indices of {form[1]} bits, expected {palette.cluster_dim}, {palette.bits}"
     found = list(_bounds(before, after, kept, actions, found_tables))
     if palette is None:
         found += _scale_checks(before, kept, actions[-1])
@@ -326,10 +341,7 @@ def _tables(before: Array, after: Array, kept: Kept) -> tuple[_Table, ...]:
         for block in np.ndindex(*blocks)
     )
     tables_ = kept.tables.reshape(-1, *kept.tables.shape[-2:])
-    return tuple(
-        _Table(widen(table), old[where].reshape(-1, length), new[where].reshape(-1, length))
-        for table, where in zip(tables_, places, strict=True)
-    )
+    return tuple(_Table(widen(table), old[where], new[where]) for table, where in zip(tables_, places, strict=True))
 
 
 def _vectors(array: Array, axis: int | None, length: int) -> Array:
@@ -433,8 +445,8 @@ def _mean_deviation(found_tables: Sequence[_Table], sparse: bool, moved: float, 
         if sparse:
             used &= np.abs(entries) > np.abs(entries).min()
         if used.any():
-            exact = table.old.dtype == np.float16 and len(table.old) >= 10_000
-            slack = moved + 2 * _ulp(entries[used], table.old.dtype) + (0.0 if exact else 0.1 * deviation)
+            exact = table.old_block.dtype == np.float16 and table.old_block.size >= 10_000
+            slack = moved + 2 * _ulp(entries[used], table.old_block.dtype) + (0.0 if exact else 0.1 * deviation)
             worst = _larger(worst, np.abs(entries[used] - sums[used] / counts[used]) / slack)
     return worst
 
@@ -466,7 +478,7 @@ def _by_entry_of_bits(by: _Table, census: Census) -> tuple[Any, Any, float]:
     for places, sign in ((nearest[was], -1), (nearest[now], 1)):
         counts += sign * np.bincount(places, minlength=entries)
         sums += sign * np.bincount(places, _WIDE[was], minlength=entries)
-    elements = len(by.old)
+    elements = by.old_block.size
     mean = float(sums.sum()) / elements
     square = float((census.counts * np.square(values)).sum())
     return counts, sums, math.sqrt(max(0.0, square / elements - mean**2))

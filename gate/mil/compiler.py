@@ -102,6 +102,7 @@ def compile_function(function: Function, roundings: Roundings, inputs: Rounding,
         raise UnsupportedOp(tuple(missing), f"function {function.name!r} ({function.opset})")
     compiler = _Compiler(function.opset, roundings, inputs, constants)
     body = compiler.block(function.body)
+    constants.check_unread()
     settles = tuple(_settle_input(v.type, inputs) for v in function.inputs)
     slots = {v.name: compiler.slots[v] for op in function.body.ops for v in op.outputs if v in compiler.slots}
     return Plan(body, compiler.blocks, tuple(compiler.presets), settles, slots)

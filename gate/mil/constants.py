@@ -7,7 +7,6 @@ for as long as anybody uses it, by content: two candidates of one model that sto
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -27,10 +26,10 @@ from gate.mil.program import Argument, Constant, ListType, Op, TensorType, Type,
 
 STRING = TensorType("string", ())
 WIDE = ("float32", "bfloat16")  # types with values that float16 has not
+LONGEST_CHAIN = 16  # coremltools writes three
 SHARED_BYTES = 4096  # smaller ones are not worth a digest
 _arrays: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 _tensors: WeakValueDictionary[bytes, Tensor] = WeakValueDictionary()
-_latest: deque[tuple[Array, ...]] = deque(maxlen=1)  # what was decoded last, until it has been made use of
 
 
 def channels_last(filters: Tensor) -> Tensor:
@@ -63,6 +62,7 @@ class Decoding:
     kernel: Kernel
     inputs: Mapping[str, Constant]
     digest: bytes
+    links: int  # ops of the longest chain that ends here
 
     def key(self, index: int) -> bytes:
         """Identify the content of one result."""
@@ -71,18 +71,26 @@ class Decoding:
     def array(self, index: int) -> Array:
         """Return one result; BadPackage or OpFailed when there is none as declared."""
         found = _arrays.get(self.key(index))
-        if found is not None:
-            return found
-        results = _decode(self.op, self.kernel, self.inputs)
-        for i, (value, array) in enumerate(zip(self.op.outputs, results, strict=True)):
-            check_shape(self.op, value.type, array.shape)
-            _arrays[self.key(i)] = array
-        _latest.append(results)
-        return results[index]
+        return self._results({})[index] if found is None else found
+
+    def _results(self, made: dict[Decoding, tuple[Array, ...]]) -> tuple[Array, ...]:
+        """Decode, each op of the chain once: `made` holds their results meanwhile."""
+        if self not in made:
+            inputs = {
+                name: one.source._results(made)[one.index] if isinstance(one, Decoded) else one.array
+                for name, one in self.inputs.items()
+            }
+            made[self] = _decode(self.op, self.kernel, inputs)
+            for index, (value, array) in enumerate(zip(self.op.outputs, made[self], strict=True)):
+                check_shape(self.op, value.type, array.shape)
+                _arrays[self.key(index)] = array
+        return made[self]
 
     @property
-    def picks(self) -> bool:
-        """Does it only move values that are float16 already?"""
+    def is_exact(self) -> bool:
+        """Are its results float16 values already? It only moves such values, or casts to them."""
+        if self.op.type == "constexpr_cast":
+            return all(isinstance(v.type, TensorType) and v.type.dtype == "float16" for v in self.op.outputs)
         return self.kernel.exact and not any(
             isinstance(one, Decoded) or (isinstance(one.type, TensorType) and one.type.dtype in WIDE)
             for one in self.inputs.values()
@@ -108,7 +116,7 @@ class Constants:
     def __init__(self) -> None:
         self.decoded: dict[Value, Constant] = {}
         self._digests: dict[Constant, bytes] = {}
-        self._exact: dict[Constant, bool] = {}  # whose values need no rounding
+        self._asked: set[Decoding] = set()
         self._tensors: dict[tuple[Constant, Form], Tensor] = {}
 
     def resolve(self, argument: Argument) -> Argument:
@@ -123,7 +131,10 @@ class Constants:
         if kernel is None:
             raise UnsupportedOp((op.type,), repr(op.name))
         inputs = {name: self._input(op, name, arguments) for name, arguments in op.inputs.items()}
-        source = Decoding(op, kernel, inputs, self._digest_of(op, inputs))
+        links = 1 + max((one.source.links for one in inputs.values() if isinstance(one, Decoded)), default=0)
+        if links > LONGEST_CHAIN:
+            raise BadPackage(f"{op.type} {op.name!r}: a chain of more than {LONGEST_CHAIN} constexpr ops")
+        source = Decoding(op, kernel, inputs, self._digest_of(op, inputs), links)
         for index, value in enumerate(op.outputs):
             constant = self.decoded[value] = Decoded(value.name, value.type, None, source=source, index=index)
             self._digests[constant] = source.key(index)
@@ -136,6 +147,7 @@ class Constants:
 
     def _digest_of(self, op: Op, inputs: dict[str, Constant]) -> bytes:
         digest = sha256(op.type.encode())
+        digest.update(repr([str(value.type) for value in op.outputs]).encode())  # what is declared is checked, too
         for name in sorted(inputs):
             digest.update(name.encode() + self.digest(inputs[name]))
         return digest.digest()
@@ -155,8 +167,22 @@ class Constants:
         form = Form(halved, halved and rounding.as_half, layout)
         if (constant, form) not in self._tensors:
             self._tensors[constant, form] = self._shared(constant, form, dtype, rounding)
-            _latest.clear()
+            if isinstance(constant, Decoded):
+                self._ask(constant.source)
         return self._tensors[constant, form]
+
+    def _ask(self, source: Decoding) -> None:
+        self._asked.add(source)
+        for one in source.inputs.values():
+            if isinstance(one, Decoded) and one.source not in self._asked:
+                self._ask(one.source)
+
+    def check_unread(self) -> None:
+        """Decode what no tensor was made of, so that damage there is told as well."""
+        for constant in self.decoded.values():
+            if isinstance(constant, Decoded) and constant.source not in self._asked:
+                constant.source.array(0)
+                self._ask(constant.source)
 
     def _shared(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
         if not isinstance(constant, Decoded) and constant.array.nbytes < SHARED_BYTES:
@@ -169,10 +195,7 @@ class Constants:
 
     def _is_exact(self, constant: Constant) -> bool:
         """Say whether the values are float16 already, since they were stored so."""
-        if constant not in self._exact:
-            picks = isinstance(constant, Decoded) and constant.source.picks
-            self._exact[constant] = picks or constant.array.dtype == np.float16
-        return self._exact[constant]
+        return constant.source.is_exact if isinstance(constant, Decoded) else constant.array.dtype == np.float16
 
     def _settled(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
         tensor = numerics.tensor(constant.array)
@@ -208,8 +231,8 @@ class Exchanged(Constants):
         return self._base.tensor(constant, dtype, rounding, layout)
 
 
-def _decode(op: Op, kernel: Kernel, inputs: Mapping[str, Constant]) -> tuple[Array, ...]:
-    arguments = {name: PLAIN[annotation(kernel, op, name)](constant.array) for name, constant in inputs.items()}
+def _decode(op: Op, kernel: Kernel, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
+    arguments = {name: PLAIN[annotation(kernel, op, name)](array) for name, array in inputs.items()}
     try:
         result = kernel.function(**arguments)
     except (ValueError, TypeError, IndexError, KeyError, MemoryError) as error:

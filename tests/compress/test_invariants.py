@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from gate.compress import entry
 from gate.compress.encode import Axes, encode
 from gate.compress.encoded import Encoded, Form, Tensor, decode
 from gate.compress.invariants import Kept, bounds, problem, promised_zeros
@@ -139,3 +140,41 @@ def test_the_least_number_of_zeros(shape, action, zeros):
     if shape[1] >= 8:
         after = decode(made(array, action))
         assert after.size - np.count_nonzero(after) >= zeros
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        pytest.param({"lut": Tensor.of(np.zeros((0, 1, 16, 1), np.float16))}, "does not divide", id="no tables"),
+        pytest.param({"lut": Tensor.of(np.zeros((3, 1, 16, 1), np.float16))}, "does not divide", id="rows left over"),
+        pytest.param(
+            {"indices": Tensor.of(np.zeros((32, 64), np.uint8))}, "indices of 8 bits", id="wider indices than promised"
+        ),
+    ],
+)
+def test_an_entry_of_another_form_than_the_policys_is_refused(change, told):
+    array = weight()
+    good = made(array, FOUR_BITS)
+    assert told in problem(array, Encoded(good.form, good.shape, {**good.parts, **change}), [FOUR_BITS])
+
+
+def test_vectors_where_single_values_were_promised_are_refused():
+    array = weight()
+    pairs = Palettize(bits=4, cluster_dim=2)
+    assert problem(array, made(array, pairs), [pairs]) is None
+    assert "vectors of 2" in problem(array, made(array, pairs), [FOUR_BITS])
+
+
+def test_a_mask_of_another_type_is_refused():
+    array = weight()
+    good = made(array, HALF)
+    mask = Tensor.of(good.parts["mask"].array)
+    assert "mask is uint8" in problem(array, Encoded(good.form, good.shape, {**good.parts, "mask": mask}), [HALF])
+
+
+@pytest.mark.parametrize("axis", ["x", 2, -1, True])
+def test_an_entry_with_an_axis_that_is_none_cannot_be_read(axis, tmp_path):
+    good = made(weight(), FOUR_BITS)
+    entry.save(tmp_path / "w", Encoded(good.form, good.shape, good.parts, axis))
+    with pytest.raises(ValueError, match="axis"):
+        entry.load(tmp_path / "w")

@@ -98,14 +98,14 @@ def constexpr_lut_to_dense_grouped(indices: Array, lut: Array, vector_axis: int 
     return np.moveaxis(vectors, -1, axis + 1).reshape(shape)
 
 
-@kernel()
+@kernel(exact=True)
 def constexpr_sparse_to_dense(nonzero_data: Array, mask: Array, shape: Ints) -> Array:
     """Spread the data over the set bits of a packed mask."""
     bits = unpack(mask.reshape(-1), "uint1", int(np.prod(shape)))
     return scatter(nonzero_data, bits).reshape(shape)
 
 
-@kernel("constexpr_sparse_to_dense", since="CoreML8")
+@kernel("constexpr_sparse_to_dense", exact=True, since="CoreML8")
 def constexpr_sparse_to_dense_masked(nonzero_data: Array, mask: Array) -> Array:
     return scatter(nonzero_data, mask)
 
