@@ -5,7 +5,7 @@ The parts carry the names and shapes that iOS18's `constexpr_*` ops give them; `
 same bytes. Decoding follows the definition of those ops, in float32, rounded once to the weight's own type.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gate.mil.blob import BITS, scatter, unpack
+from gate.mil.blob import BITS, refuse_indivisible, scatter, unpack
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -109,12 +109,6 @@ def decode(encoded: Encoded, *, rounded: bool = True) -> Array:
     bits = weight.view(f"u{weight.dtype.itemsize}")
     bits *= parts["mask"]
     return weight
-
-
-def refuse_indivisible(blocks: Sequence[int], shape: Sequence[int]) -> None:
-    """Raise ValueError unless each axis divides into as many blocks as stated."""
-    if len(blocks) != len(shape) or any(n < 1 or size % n for n, size in zip(blocks, shape, strict=True)):
-        raise ValueError(f"{tuple(shape)} does not divide into blocks {tuple(blocks)}")
 
 
 def spread(blocks: Array, shape: tuple[int, ...]) -> Array:

@@ -453,9 +453,9 @@ def _mean_deviation(found_tables: Sequence[_Table], sparse: bool, moved: float, 
 
 def _by_entry(by: _Table, census: Census | None) -> tuple[Any, Any, float]:
     """Return count and sum of the values that each entry stands for, and their standard deviation."""
-    old, new, entries = by.old[:, 0], by.new[:, 0], by.entries
-    if by.is_keyed and (known := census or Census.of(old)):
+    if by.is_keyed and (known := census or Census.of(by.old)):
         return _by_entry_of_bits(by, known)
+    old, new, entries = by.old[:, 0], by.new[:, 0], by.entries
     counts, sums = np.zeros(entries.size), np.zeros(entries.size)
     total = square = 0.0
     for was, now in _chunks(old, new):

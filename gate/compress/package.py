@@ -60,7 +60,6 @@ class BlobWriter:
 
 def write_package(source: Path, compressed: Mapping[Key, Encoded], out: Path) -> None:
     """Write `source` to `out` with the named constants in compressed form; nothing half-written is ever at `out`."""
-
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         draft = Path(folder) / out.name
@@ -153,7 +152,6 @@ class _Editor:
         outputs: list[tuple[str, int, tuple[int, ...]]],
         attributes: bool = False,
     ) -> Any:
-
         op = messages("MIL_pb2").Operation(type=op_type)
         op.attributes["name"].CopyFrom(_string(name))
         for parameter, argument in arguments.items():
@@ -171,7 +169,6 @@ class _Editor:
         return op
 
     def value(self, tensor: Tensor, in_file: tuple[str, ...]) -> Any:
-
         value = messages("MIL_pb2").Value()
         _set_type(value.type, messages("MIL_pb2").DataType.Value(tensor.dtype.upper()), tensor.shape)
         elements = int(np.prod(tensor.shape))
@@ -223,7 +220,6 @@ Output = tuple[str, int, tuple[int, ...]]
 
 def _modern(encoded: Encoded, name: str, dtype: int) -> Iterator[tuple[str, dict[str, "Tensor | str"], list[Output]]]:
     """Yield (op, parameters, outputs) from iOS18 on; joint forms are two ops in a chain."""
-
     parts: dict[str, Tensor | str] = dict(encoded.parts)
     whole: list[Output] = [(name, dtype, encoded.shape)]
     if encoded.axis is not None:
@@ -287,7 +283,6 @@ def _set_type(kind: Any, dtype: int, shape: tuple[int, ...]) -> None:
 
 
 def _string(text: str) -> Any:
-
     value = messages("MIL_pb2").Value()
     _set_type(value.type, messages("MIL_pb2").DataType.Value("STRING"), ())
     value.immediateValue.tensor.strings.values.append(text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,12 @@ def _packed(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[n
         elements |= ((words >> (lane * bits)) & low) << (8 * lane)
     found: npt.NDArray[np.uint8] = elements.view(np.uint8)
     return found[:count]
+
+
+def refuse_indivisible(blocks: Sequence[int], shape: Sequence[int]) -> None:
+    """Raise ValueError unless each axis divides into as many blocks as stated."""
+    if len(blocks) != len(shape) or any(n < 1 or size % n for n, size in zip(blocks, shape, strict=True)):
+        raise ValueError(f"{tuple(shape)} does not divide into blocks {tuple(blocks)}")
 
 
 def scatter(values: Array, mask: Array) -> Array:

@@ -190,9 +190,8 @@ class _Compiler:
             kernel.context,
             settle,
             outputs,
-            (),
-            kernel.batch,
-            kernel.fresh,
+            batch=kernel.batch,
+            fresh=kernel.fresh,
         )
 
     def refined(self, op: Op, rounding: Rounding) -> Kernel:

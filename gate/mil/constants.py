@@ -219,6 +219,10 @@ class Exchanged(Constants):
         """Decode by the base, which has most likely done so."""
         self._base.fold(op, opset)
 
+    def check_unread(self) -> None:
+        """Leave it to the base, whose tensors are asked for."""
+        self._base.check_unread()
+
     def digest(self, constant: Constant) -> bytes:
         """Identify a constant's stored content."""
         return self._base.digest(constant)

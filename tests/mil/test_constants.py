@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gate.mil import ops as ops  # registers the kernels
-from gate.mil.constants import LONGEST_CHAIN, Constants
+from gate.mil.constants import LONGEST_CHAIN, Constants, Exchanged
 from gate.mil.errors import BadPackage, OpFailed
 from gate.mil.numerics import Rounding
 from gate.mil.program import Constant, Op, TensorType, Value
@@ -74,6 +74,16 @@ def test_a_chain_longer_than_anybody_writes_is_refused():
     tensor(*chain[:-1])
     with pytest.raises(BadPackage, match="chain"):
         tensor(*chain)
+
+
+def test_other_values_for_one_constant_decode_nothing_again(monkeypatch):
+    base = Constants()
+    whole = palette(TensorType("float16", (64, 64)))
+    base.fold(whole, "CoreML8")
+    base.tensor(base.resolve(whole.outputs[0]), "float16", Rounding())
+    base.check_unread()
+    monkeypatch.setattr("gate.mil.constants.Decoding.array", lambda *_: pytest.fail("decoded again"))
+    Exchanged(base, {"other": np.zeros(1, np.float32)}).check_unread()
 
 
 def test_damage_in_what_nothing_reads_is_told_as_well():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gate.mil.blob import BITS, Array, packed_bytes, scatter, unpack
+from gate.mil.blob import BITS, Array, packed_bytes, refuse_indivisible, scatter, unpack
 from gate.mil.ops.registry import Ints, kernel
 
 PIECE = 2**16  # bytes looked up at once: numpy widens indices to eight bytes, which then stay in the cache
@@ -132,6 +132,5 @@ def constexpr_sparse_blockwise_shift_scale(
 
 def _blocks(shape: Sequence[int], groups: Sequence[int]) -> list[int]:
     """Return the shape with each axis split into (groups, block)."""
-    if len(shape) != len(groups) or any(g < 1 or n % g for n, g in zip(shape, groups, strict=True)):
-        raise ValueError(f"{tuple(shape)} does not divide into blocks {tuple(groups)}")
+    refuse_indivisible(groups, shape)
     return [part for n, g in zip(shape, groups, strict=True) for part in (g, n // g)]
