@@ -104,7 +104,7 @@ def is_static(function: Function) -> bool:
 
 def _known(kind: Type) -> bool:
     tensor = _tensor(kind)
-    return tensor is None or (tensor.shape is not None and None not in tensor.shape)
+    return tensor is None or tensor.sizes is not None
 
 
 def _run(program: Program, function: Function, inputs: Shapes) -> dict[Value, Shape]:

@@ -278,10 +278,10 @@ class Trials:
         return values
 
     def _exact_run(self, values: Values) -> Run:
-        return Run(self.exact_plan, values, torch.Generator().manual_seed(0))
+        return Run(self.exact_plan, values)
 
     def _half_run(self, values: Values) -> Run:
-        return Run(self.half_plan, values, torch.Generator().manual_seed(0))
+        return Run(self.half_plan, values)
 
     def _outputs(self, values: Values) -> dict[str, Any]:
         slots = zip(self.function.body.outputs, self.exact_plan.body.outputs, strict=True)

@@ -131,7 +131,7 @@ class Stack:
             return self.single(step, 0)
         if self.count > 1 and step.batch:
             try:
-                return self.together(step)
+                return self.rows(step) if step.packed else self.together(step)
             except (RuntimeError, ValueError, TypeError):
                 pass  # no batching rule, or a shape that depends on a value
         columns = list(zip(*(self.single(step, i) for i in range(self.count)), strict=True))
@@ -158,6 +158,15 @@ class Stack:
             return step.settle(step.function(**inputs))
 
         results: tuple[Any, ...] = torch.vmap(one, in_dims=axes)(*values)
+        return results
+
+    def rows(self, step: Step) -> tuple[Any, ...]:
+        """Run a step on all samples as the rows of one: `torch.vmap` does not know packed weights, which take any number."""
+        ((name, slot, convert),) = step.reads
+        assert isinstance(slot, int), "kernels with packed weights read no lists"
+        x = self.values[slot].flatten(0, 1)
+        result = step.function(**{**step.constants, name: x if convert is None else convert(x)})
+        results: tuple[Any, ...] = torch.vmap(step.settle)(result.unflatten(0, (self.count, -1)))
         return results
 
     def axis(self, slot: int) -> int | None:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from gate.mil import numerics
-from gate.mil.constants import LAYOUTS, PLAIN, Constants, annotation, check_shape, only, torch_gates
+from gate.mil.constants import PLAIN, PLAINLY, Constants, annotation, check_shape, only
 from gate.mil.errors import OpFailed, UnsupportedOp
 from gate.mil.numerics import Precision, Rounding
-from gate.mil.ops.registry import ACCUMULATE16, NARROW, Kernel, find
+from gate.mil.ops.recurrent import torch_gates
+from gate.mil.ops.registry import ACCUMULATE16, LAYOUTS, NARROW, Kernel, Layout, find
 from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
 
 LISTS = ("Ints", "Floats", "Bools", "Strings")
@@ -38,6 +39,7 @@ class Step:
     reads: tuple[Read, ...]
     context: str | None
     settle: Settle = field(repr=False)
+    settle_one: Convert | None = field(repr=False)
     outputs: tuple[int, ...]
     frees: tuple[int, ...] = ()
     batch: bool = True
@@ -51,10 +53,20 @@ class Step:
             inputs[name] = value if convert is None else convert(value)
         return inputs
 
+    @property
+    def packed(self) -> bool:
+        """Do its weights lie as oneDNN wants them, and as few other functions of torch take them?"""
+        return any(isinstance(value, Tensor) and value.is_mkldnn for value in self.constants.values())
+
     def failure(self, inputs: Mapping[str, Any], error: Exception) -> str:
         """Say which op failed on what."""
         shown = ", ".join(f"{k}={_show(v)}" for k, v in inputs.items() if k != self.context)
         return f"{self.op.type} {self.op.name!r}({shown}): {error}"
+
+
+def unpacked(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step's inputs with the packed ones as plain tensors."""
+    return {n: x.to_dense() if isinstance(x, Tensor) and x.is_mkldnn else x for n, x in inputs.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +154,10 @@ class _Compiler:
     def preset(self, argument: Argument) -> Any:
         return self.constant(argument, "Tensor", self.inputs) if isinstance(argument, Constant) else None
 
-    def constant(self, constant: Constant, form: str, rounding: Rounding) -> Any:
+    def constant(self, constant: Constant, form: str, rounding: Rounding, layout: Layout = PLAINLY) -> Any:
         kind = constant.type
         if form in ("Tensor", "Any", *LAYOUTS) and isinstance(kind, TensorType) and kind.dtype != "string":
-            return self.constants.tensor(constant, kind.dtype, rounding, form if form in LAYOUTS else "")
+            return self.constants.tensor(constant, kind.dtype, rounding, layout)
         return PLAIN[form](constant.array)
 
     def kernel(self, op: Op) -> Kernel:
@@ -158,6 +170,7 @@ class _Compiler:
         kernel = self.refined(op, rounding)
         constants: dict[str, Any] = {}
         reads: list[Read] = []
+        laid_out: dict[str, Constant] = {}
         for name, arguments in op.inputs.items():
             form = annotation(kernel, op, name)
             known = tuple(self.constants.resolve(a) for a in arguments)
@@ -170,7 +183,9 @@ class _Compiler:
                 constants[name] = [x for a in written for x in self.constant(a, form, rounding)]
                 continue
             argument = only(op, name, known)
-            if isinstance(argument, Constant):
+            if isinstance(argument, Constant) and form in LAYOUTS:
+                laid_out[name] = argument
+            elif isinstance(argument, Constant):
                 constants[name] = self.constant(argument, form, rounding)
                 if form == "float" and rounding.as_half and (op.type, name) not in MIXED:
                     constants[name] = numerics.half_constant(torch.tensor(constants[name])).item()
@@ -178,9 +193,12 @@ class _Compiler:
                 reads.append((name, self.slot(argument), _both(convert and _floats(convert), COMPUTED.get(form))))
             else:
                 reads.append((name, self.slot(argument), COMPUTED.get(form)))
+        for name, argument in laid_out.items():
+            form = kernel.parameters[name]
+            constants[name] = self.constant(argument, form, rounding, LAYOUTS[form](op, constants))
         for block in op.blocks:
             self.blocks[block] = self.block(block)
-        settle = self.settle(op, kernel, rounding)
+        settle, settle_one = self.settle(op, kernel, rounding)
         outputs = tuple(self.slot(v) for v in op.outputs)
         return Step(
             op,
@@ -189,6 +207,7 @@ class _Compiler:
             tuple(reads),
             kernel.context,
             settle,
+            settle_one,
             outputs,
             batch=kernel.batch,
             fresh=kernel.fresh,
@@ -202,24 +221,25 @@ class _Compiler:
         harsher = NARROW.get(op.type, plain) if rounding.precision in HARSH else plain
         return ACCUMULATE16.get(op.type, harsher) if rounding.precision is Precision.ACCUMULATE16 else harsher
 
-    def settle(self, op: Op, kernel: Kernel, rounding: Rounding) -> Settle:
-        """Return what makes a kernel's result values of the declared types, and checks their shapes."""
+    def settle(self, op: Op, kernel: Kernel, rounding: Rounding) -> tuple[Settle, Convert | None]:
+        """Return what makes a kernel's result values of the declared types, and checks their shapes; the same for a lone tensor."""
         types = tuple(v.type for v in op.outputs)
         settles = tuple(_settle(t, rounding, kernel.exact, kernel.fresh) for t in types)
         if len(types) == 1 and settles[0] is not None and isinstance(types[0], TensorType):
-            return _single(op, settles[0], types[0])
-        return _several(op, settles, types)
+            one = _single(op, settles[0], types[0])
+            return lambda result: (one(result),), one
+        return _several(op, settles, types), None
 
 
-def _single(op: Op, settle: Convert, kind: TensorType) -> Settle:
+def _single(op: Op, settle: Convert, kind: TensorType) -> Convert:
     """Settle one tensor: the usual case, kept short."""
-    exact = kind.shape if kind.shape is not None and None not in kind.shape else None
+    exact = None if kind.sizes is None else kind.shape
 
-    def settled(result: Any) -> tuple[Any, ...]:
+    def settled(result: Any) -> Any:
         value = settle(result)
         if value.shape != exact:
             check_shape(op, kind, tuple(value.shape))
-        return (value,)
+        return value
 
     return settled
 

@@ -7,43 +7,29 @@ for as long as anybody uses it, by content: two candidates of one model that sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gate.mil import numerics
 from gate.mil.blob import Array
 from gate.mil.errors import BadPackage, OpFailed, UnsupportedOp
 from gate.mil.numerics import Rounding
-from gate.mil.ops.registry import Kernel, find
+from gate.mil.ops.registry import Kernel, Layout, find
 from gate.mil.program import Argument, Constant, ListType, Op, TensorType, Type, Value
 
 STRING = TensorType("string", ())
 WIDE = ("float32", "bfloat16")  # types with values that float16 has not
 LONGEST_CHAIN = 16  # coremltools writes three
 SHARED_BYTES = 4096  # smaller ones are not worth a digest
+PLAINLY = Layout("", lambda tensor: tensor)
 _arrays: WeakValueDictionary[bytes, Array] = WeakValueDictionary()
 _tensors: WeakValueDictionary[bytes, Tensor] = WeakValueDictionary()
-
-
-def channels_last(filters: Tensor) -> Tensor:
-    """Lay out the filters of a 2-D convolution as torch convolves them faster; others stay."""
-    return filters.contiguous(memory_format=torch.channels_last) if filters.dim() == 4 else filters
-
-
-def torch_gates(weight: Tensor) -> Tensor:
-    """Reorder input, forget, output, cell to torch's input, forget, cell, output."""
-    i, f, o, z = weight.chunk(4)
-    return torch.cat([i, f, z, o])
-
-
-LAYOUTS: Mapping[str, Callable[[Tensor], Tensor]] = {"Filters": channels_last, "Gates": torch_gates}
 
 
 class Form(NamedTuple):
@@ -51,7 +37,7 @@ class Form(NamedTuple):
 
     halved: bool
     as_half: bool  # rounded as coremltools stores it, rather than as an op's result
-    layout: str  # the annotation in LAYOUTS that asks for one, or nothing
+    layout: str  # the name of its Layout, if it has one
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,12 +147,12 @@ class Constants:
             self._digests[constant] = digest.digest()
         return self._digests[constant]
 
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, layout: str = "") -> Tensor:
-        """Return a constant as a settled tensor, in one of LAYOUTS if that is asked for."""
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, layout: Layout = PLAINLY) -> Tensor:
+        """Return a constant as a settled tensor, in the layout asked for."""
         halved = rounding.halves(dtype) and not self._is_exact(constant)
-        form = Form(halved, halved and rounding.as_half, layout)
+        form = Form(halved, halved and rounding.as_half, layout.name)
         if (constant, form) not in self._tensors:
-            self._tensors[constant, form] = self._shared(constant, form, dtype, rounding)
+            self._tensors[constant, form] = self._shared(constant, form, dtype, rounding, layout)
             if isinstance(constant, Decoded):
                 self._ask(constant.source)
         return self._tensors[constant, form]
@@ -184,13 +170,13 @@ class Constants:
                 constant.source.array(0)
                 self._ask(constant.source)
 
-    def _shared(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
+    def _shared(self, constant: Constant, form: Form, dtype: str, rounding: Rounding, layout: Layout) -> Tensor:
         if not isinstance(constant, Decoded) and constant.array.nbytes < SHARED_BYTES:
-            return self._settled(constant, form, dtype, rounding)
+            return layout.apply(self._settled(constant, form, dtype, rounding))
         digest = self.digest(constant) + repr(form).encode()
         tensor = _tensors.get(digest)
         if tensor is None:
-            tensor = _tensors[digest] = self._settled(constant, form, dtype, rounding)
+            tensor = _tensors[digest] = layout.apply(self._settled(constant, form, dtype, rounding))
         return tensor
 
     def _is_exact(self, constant: Constant) -> bool:
@@ -203,7 +189,7 @@ class Constants:
             tensor = numerics.half_constant(tensor)
         elif not self._is_exact(constant):
             tensor = numerics.settle(dtype, rounding)(tensor)
-        return LAYOUTS[form.layout](tensor) if form.layout else tensor
+        return tensor
 
 
 class Exchanged(Constants):
@@ -227,11 +213,11 @@ class Exchanged(Constants):
         """Identify a constant's stored content."""
         return self._base.digest(constant)
 
-    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, layout: str = "") -> Tensor:
+    def tensor(self, constant: Constant, dtype: str, rounding: Rounding, layout: Layout = PLAINLY) -> Tensor:
         """Return a constant as a settled tensor, from its new values where it has any."""
         if constant.name in self._values:
             tensor = numerics.settle(dtype, rounding)(numerics.tensor(self._values[constant.name]))
-            return LAYOUTS[layout](tensor) if layout else tensor
+            return layout.apply(tensor)
         return self._base.tensor(constant, dtype, rounding, layout)
 
 

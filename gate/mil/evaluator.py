@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from gate.mil import ops as ops  # registers the kernels
 from gate.mil.batch import run_batch
 from gate.mil.blob import Array
-from gate.mil.compiler import Body, Plan, Roundings, Step, compile_function
+from gate.mil.compiler import Plan, Roundings, Step, compile_function, unpacked
 from gate.mil.constants import Constants, Exchanged
 from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed
 from gate.mil.features import Feature, read_features
@@ -26,6 +26,7 @@ from gate.mil.numerics import Precision, Rounding, array, tensor
 from gate.mil.ops.registry import Context, State
 from gate.mil.overwriting import overwriting
 from gate.mil.program import DAMAGE, Block, Op, Program, load_stages
+from gate.mil.quick import Quick, quick
 
 Observe = Callable[[Op, Mapping[str, Any], tuple[Any, ...]], None]
 Precise = str | Rounding | Callable[[Op], Rounding]
@@ -38,8 +39,13 @@ class Run:
 
     plan: Plan
     values: list[Any]
-    generator: torch.Generator
+    seed: int = 0
     observe: Observe | None = None
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """Return the source of the run's random numbers."""
+        return torch.Generator().manual_seed(self.seed)
 
     def steps(self, steps: Iterable[Step]) -> None:
         """Run steps in order."""
@@ -56,9 +62,25 @@ class Run:
             except FAULTS as error:
                 raise OpFailed(step.failure(inputs, error)) from error
             if self.observe is not None:
-                self.observe(step.op, inputs, results)
+                self.observe(step.op, unpacked(inputs) if step.packed else inputs, results)
             for slot, result in zip(step.outputs, results, strict=True):
                 values[slot] = result
+            for slot in step.frees:
+                values[slot] = None
+
+    def quickly(self, steps: Iterable[Quick | Step]) -> None:
+        """Run steps in order, for their results alone."""
+        values = self.values
+        for step in steps:
+            if isinstance(step, Step):
+                self.steps((step,))
+                continue
+            try:
+                values[step.output] = step.call(values)
+            except MilError:
+                raise
+            except FAULTS as error:
+                raise OpFailed(step.step.failure(step.step.read(values), error)) from error
             for slot in step.frees:
                 values[slot] = None
 
@@ -109,7 +131,7 @@ class Evaluator:
         self.features = read_features(program, self.function)
         boundary = Rounding() if callable(precision) else _rounding(precision)
         self.plan = compile_function(self.function, _roundings(precision), boundary, self.constants)
-        self._unobserved = overwriting(self.plan)
+        self._quick = quick(overwriting(self.plan))
         self._stacked = replace(self.plan, body=overwriting(self.plan, most_reads=1))
         self._pruned = lru_cache(maxsize=64)(self.plan.pruned)
 
@@ -182,23 +204,27 @@ class Evaluator:
             self.function.inputs, self.plan.body.inputs, self.plan.settle_inputs, strict=True
         ):
             values[slot] = settle(inputs[value.name]) if value.name in inputs else self._state(value.name, state)
-        body, kept = self._body(given or {}, tuple(keep), observe)
-        for name, tensor_ in (given or {}).items():
-            values[self.plan.slots[name]] = tensor_
+        kept, run = tuple(keep), Run(self.plan, values, seed, observe)
         with torch.inference_mode():
-            Run(self.plan, values, torch.Generator().manual_seed(seed), observe).steps(body.steps)
-        outputs = {v.name: values[slot] for v, slot in zip(self.function.body.outputs, body.outputs, strict=True)}
+            if observe or given or kept:
+                run.steps(self._body(given or {}, kept, values))
+            else:
+                run.quickly(self._quick)
+        outputs = {
+            v.name: values[slot] for v, slot in zip(self.function.body.outputs, self.plan.body.outputs, strict=True)
+        }
         return {**{name: values[self.plan.slots[name]] for name in kept}, **outputs}
 
-    def _body(
-        self, given: Mapping[str, Tensor], keep: tuple[str, ...], observe: Observe | None
-    ) -> tuple[Body, tuple[str, ...]]:
+    def _body(self, given: Mapping[str, Tensor], keep: tuple[str, ...], values: list[Any]) -> tuple[Step, ...]:
+        """Return the steps that are needed, and put the values given into their places."""
         if not given and not keep:
-            return self.plan.body if observe else self._unobserved, ()
+            return self.plan.body.steps
         unknown = sorted({*given, *keep} - self.plan.slots.keys())
         if unknown:
             raise MilError(f"no op of function {self.function.name!r} computes {', '.join(unknown)}")
-        return self._pruned(frozenset(given), frozenset(keep)), keep
+        for name, value in given.items():
+            values[self.plan.slots[name]] = value
+        return self._pruned(frozenset(given), frozenset(keep)).steps
 
     def _state(self, name: str, state: Mapping[str, State] | None) -> State:
         if state is None or name not in state:

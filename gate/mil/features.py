@@ -173,8 +173,8 @@ def _array_feature(spec: Any, declared: TensorType | None) -> Feature:
     ranges = tuple(map(_limits, array.shapeRange.sizeRanges)) if flexible == "shapeRange" else ()
     given = array.WhichOneof("defaultOptionalValue")
     shape = tuple(array.shape)
-    if not shape and declared is not None and declared.shape is not None and None not in declared.shape:
-        shape = tuple(n for n in declared.shape if n is not None)
+    if not shape and declared is not None and declared.sizes is not None:
+        shape = tuple(declared.sizes)
     if array.dataType not in ARRAY_TYPES:
         raise Unsupported(f"feature {spec.name!r}: arrays of type {array.dataType} are not known")
     return Feature(

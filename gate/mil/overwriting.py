@@ -54,8 +54,7 @@ def _holds(op: Op, name: str) -> bool:
     given, made = op.inputs[name][0].type, op.outputs[0].type
     if not isinstance(given, TensorType) or not isinstance(made, TensorType):
         return False
-    fixed = made.shape is not None and None not in made.shape
-    return fixed and given.shape == made.shape and {given.dtype, made.dtype} <= FLOATS
+    return made.sizes is not None and given.shape == made.shape and {given.dtype, made.dtype} <= FLOATS
 
 
 def _threshold(x: Tensor, alpha: float = 1.0) -> Tensor:

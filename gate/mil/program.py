@@ -39,6 +39,12 @@ class TensorType:
     dtype: str
     shape: tuple[int | None, ...] | None
 
+    @property
+    def sizes(self) -> list[int] | None:
+        """Return the shape if the program leaves nothing of it open."""
+        known = [n for n in self.shape or () if n is not None]
+        return known if self.shape is not None and len(known) == len(self.shape) else None
+
     def __str__(self) -> str:
         sizes = "…" if self.shape is None else ", ".join("?" if n is None else str(n) for n in self.shape)
         return f"{self.dtype}({sizes})"

@@ -49,7 +49,7 @@ def run_op(
     slots = list(plan.presets)
     for slot, x in zip(plan.body.inputs, values.values(), strict=True):
         slots[slot] = x
-    run = Run(plan, slots, torch.Generator().manual_seed(0), observe)
+    run = Run(plan, slots, observe=observe)
     run.steps(plan.body.steps)
     return tuple(slots[slot] for slot in plan.body.outputs)
 

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gate.mil.ops.registry import Filters, Ints, bounded, kernel
+from gate.mil.ops.registry import Filters, Ints, Layout, Rest, bounded, kernel, layout, plan
+from gate.mil.program import Op, TensorType
 
+Padding = list[tuple[int, int]]  # before and after, for each spatial dimension
 CONVOLVE: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 
 SCATTER: dict[int, Callable[..., Tensor]] = {
@@ -20,9 +25,15 @@ SCATTER: dict[int, Callable[..., Tensor]] = {
 }
 
 
+PACKS = torch.backends.mkldnn.is_available() and platform.machine() == "x86_64"  # type: ignore[no-untyped-call]
+CONVOLVE_PACKED: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
+PACK: Callable[..., Tensor] = torch.ops.mkldnn._reorder_convolution_weight
+WORTH_PACKING = 2**18  # multiplications; below, the call costs more
+
+
 def spatial_padding(
     pad_type: str, pad: Ints | None, sizes: Ints, kernel_sizes: Ints, strides: Ints, dilations: Ints
-) -> list[tuple[int, int]]:
+) -> Padding:
     """Return (before, after) for each spatial dimension, by coremltools' rule for each `pad_type`."""
     if pad_type == "valid":
         return [(0, 0)] * len(sizes)
@@ -38,7 +49,7 @@ def spatial_padding(
     return padding
 
 
-def pad_spatial(x: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -> Tensor:
+def pad_spatial(x: Tensor, padding: Padding, value: float = 0.0) -> Tensor:
     """Pad the last dimensions; torch counts them from the last."""
     flat = [n for pair in reversed(padding) for n in pair]
     if not any(flat):
@@ -59,13 +70,90 @@ def conv(
     groups: int = 1,
 ) -> Tensor:
     """Convolve `x (n, c, *spatial)` with `weight (out, c / groups, *kernel)`."""
-    rank = x.dim() - 2
+    return convolution(list(x.shape), weight, bias, strides, pad_type, pad, dilations, groups)(x)
+
+
+@plan(conv)
+def convolution(
+    sizes: Ints,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Rest:
+    """Return what `conv` comes down to for inputs of these sizes."""
+    window, rank = list(weight.shape[2:]), len(sizes) - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
-    padding = spatial_padding(pad_type, pad, list(x.shape[2:]), list(weight.shape[2:]), strides, dilations)
-    symmetric = [before for before, _ in padding]
+    padding = spatial_padding(pad_type, pad, sizes[2:], window, strides, dilations)
+    if is_product(sizes[2:], window, padding, groups):
+        matrix = weight.flatten(1)
+        return lambda x: F.linear(x.flatten(1), matrix, bias).reshape(x.shape[0], -1, *window)
     if any(before != after for before, after in padding):
-        x, symmetric = pad_spatial(x, padding), [0] * rank
-    return CONVOLVE[rank](x, weight, bias, strides, symmetric, dilations, groups)
+        whole = _convolve(weight, bias, strides, [0] * rank, dilations, groups)
+        return lambda x: whole(pad_spatial(x, padding))
+    return _convolve(weight, bias, strides, [before for before, _ in padding], dilations, groups)
+
+
+def _convolve(weight: Tensor, bias: Tensor | None, strides: Ints, before: Ints, dilations: Ints, groups: int) -> Rest:
+    if weight.is_mkldnn:
+        return lambda x: CONVOLVE_PACKED(x, weight, bias, before, strides, dilations, groups, "none", [], "")
+    function = CONVOLVE[len(strides)]
+    return lambda x: function(x, weight, bias, strides, before, dilations, groups)
+
+
+def is_product(sizes: Ints, window: Ints, padding: Padding, groups: int) -> bool:
+    """Say whether a convolution sees one place through a window of one: a matrix product, which starts ten times as fast."""
+    return groups == 1 and {*sizes, *window} == {1} and not any(map(any, padding))
+
+
+@layout("Filters")
+def filters(op: Op, constants: Mapping[str, Any]) -> Layout:
+    """Lay out the filters of a 2-D convolution: packed by oneDNN if its sizes are known and large, else channels last."""
+    kinds = [v.type for v in (op.inputs["x"][0], op.inputs["weight"][0], op.outputs[0])]
+    sizes, window, made = ((kind.sizes or []) if isinstance(kind, TensorType) else [] for kind in kinds)
+    hint = _hint(sizes, window, **{n: v for n, v in constants.items() if n in HINTS})
+    if hint is None or math.prod(made) * math.prod(window[1:]) < WORTH_PACKING:
+        return Layout("channels last", channels_last)
+    return Layout(f"packed for {hint}", lambda weight: packed(weight, *hint))
+
+
+HINTS = ("strides", "pad_type", "pad", "dilations", "groups")
+
+
+def _hint(
+    sizes: Ints,
+    window: Ints,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> tuple[Ints, Ints, Ints, int, Ints] | None:
+    """Return what oneDNN wants to know before it packs filters; nothing if it can't, or must not."""
+    strides, dilations = strides or [1, 1], dilations or [1, 1]
+    sound = PACKS and len(sizes) == len(window) == 4 and min(*sizes, *window, *strides, *dilations, groups) > 0
+    if not sound or sizes[1] != window[1] * groups or window[0] % groups:
+        return None
+    padding = spatial_padding(pad_type, pad, sizes[2:], window[2:], strides, dilations)
+    if is_product(sizes[2:], window[2:], padding, groups) or any(before != after for before, after in padding):
+        return None
+    return [before for before, _ in padding], strides, dilations, groups, sizes
+
+
+def packed(weight: Tensor, *hint: Any) -> Tensor:
+    """Pack filters once, which torch does anew for each convolution with plain ones."""
+    try:
+        return PACK(weight, *hint)
+    except RuntimeError:  # no floats, or sizes that oneDNN can't do
+        return channels_last(weight)
+
+
+def channels_last(weight: Tensor) -> Tensor:
+    """Lay out the filters of a 2-D convolution as torch convolves them faster; others stay."""
+    return weight.contiguous(memory_format=torch.channels_last) if weight.dim() == 4 else weight
 
 
 @kernel()

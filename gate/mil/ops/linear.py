@@ -3,21 +3,46 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gate.mil.ops.registry import Tensors, kernel
+from gate.mil.ops.registry import Ints, Rest, Tensors, is_stack, kernel, plan
+
+SHARES = 8
+WORTH_SHARING = 2**17  # weights
 
 
 @kernel(fresh=True)
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x · weightᵀ + bias, with `weight (out, in)`."""
     if not x.is_floating_point():
-        product = torch.matmul(x.double(), weight.double().T)  # integers up to 2⁵³ are exact
-        return _integer(product if bias is None else product + bias)
+        exact = torch.matmul(x.double(), weight.double().T)  # integers up to 2⁵³ are exact
+        return _integer(exact if bias is None else exact + bias)
     # From iOS17 on integers may meet floats; what has x's dtype already is not copied.
-    return F.linear(x, weight.to(x.dtype), bias if bias is None else bias.to(x.dtype))
+    weight, bias = weight.to(x.dtype), bias if bias is None else bias.to(x.dtype)
+    return F.linear(x, weight, bias) if is_stack(x) else product(list(x.shape), weight, bias)(x)
+
+
+@plan(linear)
+def product(sizes: Ints, weight: Tensor, bias: Tensor | None = None) -> Rest:
+    """Return what `linear` comes down to for floats of these sizes."""
+    out, size = weight.shape
+    several = math.prod(sizes) != size or out % SHARES or weight.numel() < WORTH_SHARING or not weight.is_contiguous()
+    if several or not weight.is_floating_point():
+        return lambda x: F.linear(x, weight, bias)
+    # One row: a product would read the weights with one core alone, a batch of products reads them with all.
+    parts = weight.view(SHARES, out // SHARES, size)
+    added = None if bias is None else bias.view(SHARES, out // SHARES, 1)
+
+    def shared(x: Tensor) -> Tensor:
+        column = x.reshape(1, size).t().expand(SHARES, size, 1)
+        row = torch.bmm(parts, column) if added is None else torch.baddbmm(added, parts, column)
+        return row.view(*sizes[:-1], out)
+
+    return shared
 
 
 @kernel()

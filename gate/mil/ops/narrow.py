@@ -307,6 +307,7 @@ def conv16(
     """Add the contribution of each input channel and kernel element in turn."""
     rank = x.dim() - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    weight = weight.to_dense() if weight.is_mkldnn else weight
     window = list(weight.shape[2:])
     padding = conv_ops.spatial_padding(pad_type, pad, list(x.shape[2:]), window, strides, dilations)
     x = conv_ops.pad_spatial(x, padding)

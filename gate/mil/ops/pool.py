@@ -14,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gate.mil.ops.conv import pad_spatial, spatial_padding
-from gate.mil.ops.registry import Ints, kernel
+from gate.mil.ops.conv import Padding, pad_spatial, spatial_padding
+from gate.mil.ops.registry import Ints, Rest, is_stack, kernel, plan
 
 Pool = Callable[..., Tensor]
-Padding = list[tuple[int, int]]  # before and after, for each spatial dimension
 AVERAGE: dict[int, Pool] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 SMALL = 16384  # elements below which the calls cost more than the work
 SLICED = 16  # windows above this are left to torch
-MAXIMUM: dict[int, Pool] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+MAXIMUM: dict[int, Pool] = {1: torch.max_pool1d, 2: torch.max_pool2d, 3: torch.max_pool3d}
 
 
 @kernel()
@@ -37,7 +36,7 @@ def avg_pool(
 ) -> Tensor:
     """Average each window; padded zeros count unless excluded, rows that `ceil_mode` adds never do."""
     strides = strides or [1] * len(kernel_sizes)
-    padding, extra = _layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    padding, extra = _layout(list(x.shape[2:]), kernel_sizes, strides, pad_type, pad, ceil_mode)
     pool = AVERAGE[len(kernel_sizes)]
     if not any(map(any, padding)) and not any(extra):
         return pool(x, kernel_sizes, strides)
@@ -63,7 +62,7 @@ def l2_pool(
 ) -> Tensor:
     """Root of the sum of squares of each window."""
     strides = strides or [1] * len(kernel_sizes)
-    padding = _whole(_layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode))
+    padding = _whole(_layout(list(x.shape[2:]), kernel_sizes, strides, pad_type, pad, ceil_mode))
     means = AVERAGE[len(kernel_sizes)](pad_spatial(x * x, padding), kernel_sizes, strides)
     return torch.sqrt(means * math.prod(kernel_sizes))
 
@@ -78,15 +77,44 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Tensor:
     """Largest of each window; padding is minus infinity."""
+    return largest(list(x.shape), kernel_sizes, pad_type, strides, pad, ceil_mode)(x)
+
+
+@plan(max_pool)
+def largest(
+    sizes: Ints,
+    kernel_sizes: Ints,
+    pad_type: str,
+    strides: Ints | None = None,
+    pad: Ints | None = None,
+    ceil_mode: bool = False,
+) -> Rest:
+    """Return what `max_pool` comes down to for inputs of these sizes."""
     strides = strides or [1] * len(kernel_sizes)
-    padding = _whole(_layout(x, kernel_sizes, strides, pad_type, pad, ceil_mode))
-    x = pad_spatial(x, padding, float("-inf"))
-    small = x.numel() < SMALL and not torch._C._functorch.is_batchedtensor(x)
-    if small or max(kernel_sizes) > SLICED or any(k > n for k, n in zip(kernel_sizes, x.shape[2:], strict=True)):
-        return MAXIMUM[len(kernel_sizes)](x, kernel_sizes, strides)
-    for axis, (window, stride) in enumerate(zip(kernel_sizes, strides, strict=True), 2):
-        x = _largest(x, axis, window, stride)
-    return x
+    padding = _whole(_layout(sizes[2:], kernel_sizes, strides, pad_type, pad, ceil_mode))
+    known = all(before == after <= k // 2 for (before, after), k in zip(padding, kernel_sizes, strict=True))
+    ours, torchs = ([], [before for before, _ in padding]) if known else (padding, [0] * len(padding))  # who pads
+    pool = MAXIMUM[len(kernel_sizes)]
+
+    def whole(x: Tensor) -> Tensor:
+        return pool(pad_spatial(x, ours, float("-inf")), kernel_sizes, strides, torchs)
+
+    def sliced(x: Tensor) -> Tensor:
+        x = pad_spatial(x, padding, float("-inf"))
+        for axis, (window, stride) in enumerate(zip(kernel_sizes, strides, strict=True), 2):
+            x = _largest(x, axis, window, stride)
+        return x
+
+    padded = [n + sum(pair) for n, pair in zip(sizes[2:], padding, strict=True)]
+    if max(kernel_sizes) > SLICED or any(k > n for k, n in zip(kernel_sizes, padded, strict=True)):
+        return whole
+    few = math.prod(sizes) < SMALL
+    return lambda x: whole(x) if _suits_torch(x, few) else sliced(x)
+
+
+def _suits_torch(x: Tensor, few: bool) -> bool:
+    """Say whether torch's own pooling is the faster one: for few elements, or for channels that lie last; never for stacks."""
+    return not is_stack(x) and (few or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)))
 
 
 def _largest(x: Tensor, axis: int, window: int, stride: int) -> Tensor:
@@ -97,10 +125,9 @@ def _largest(x: Tensor, axis: int, window: int, stride: int) -> Tensor:
 
 
 def _layout(
-    x: Tensor, kernel_sizes: Ints, strides: Ints, pad_type: str, pad: Ints | None, ceil_mode: bool
+    sizes: Ints, kernel_sizes: Ints, strides: Ints, pad_type: str, pad: Ints | None, ceil_mode: bool
 ) -> tuple[Padding, Ints]:
     """Return the padding, and the rows that `ceil_mode` adds behind it."""
-    sizes = list(x.shape[2:])
     padding = spatial_padding(pad_type, pad, sizes, kernel_sizes, strides, [1] * len(sizes))
     if not ceil_mode or pad_type not in ("valid", "custom"):
         return padding, [0] * len(sizes)

@@ -8,16 +8,30 @@ declares float16 for the op's results alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gate.mil.ops.registry import Gates, kernel
+from gate.mil.ops.registry import Gates, Layout, kernel, layout
+from gate.mil.program import Op
 
 Activation = Callable[[Tensor], Tensor]
 Step = tuple[Tensor, Tensor, Tensor]  # the sequence, the last hidden state, the last cell state
+
+
+def torch_gates(weight: Tensor) -> Tensor:
+    """Reorder input, forget, output, cell to torch's input, forget, cell, output."""
+    i, f, o, z = weight.chunk(4)
+    return torch.cat([i, f, z, o])
+
+
+@layout("Gates")
+def gates(op: Op, constants: Mapping[str, Any]) -> Layout:
+    """Lay out an lstm's weights and biases as torch computes with them."""
+    return Layout("gates", torch_gates)
 
 
 @kernel()

@@ -11,7 +11,7 @@ no matter whether the program holds it as a constant or computes it:
 | annotation | arrives as |
 |---|---|
 | `Tensor` | a float32, int32 or bool tensor (int8, uint16 … are int32 tensors, float16 a float32 tensor) |
-| `Filters` | a tensor as well; constant weights of a 2-D convolution are laid out channels last, which torch convolves faster |
+| `Filters` | a tensor as well; constant weights of a 2-D convolution are laid out as oneDNN convolves them (`conv.filters`) |
 | `Gates` | a tensor as well: an lstm's weights with the gates in torch's order (input, forget, cell, output; MIL has output before cell) |
 | `Tensors` | a list of them: MIL's tuples, such as `concat`'s `values` |
 | `int`, `float`, `bool`, `str` | a plain Python value |
@@ -41,7 +41,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,11 +56,19 @@ Ints = list[int]
 Floats = list[float]
 Bools = list[bool]
 Strings = list[str]
+Rest = Callable[[Tensor], Tensor]  # what a kernel does once all but its first input is known
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = Any  # a tensor, a tuple of them, a list, or what `classify` returns
 
 
 MAX_ELEMENTS = 2**28  # of one computed tensor: 1 GiB
+
+
+class Layout(NamedTuple):
+    """How a constant lies in memory for an op; equal names mean the same."""
+
+    name: str
+    apply: Callable[[Tensor], Tensor]
 
 
 class State:
@@ -102,6 +110,8 @@ class Kernel:
 KERNELS: dict[str, list[Kernel]] = {}
 NARROW: dict[str, Kernel] = {}  # composite ops as chains of rounded steps (narrow.py)
 ACCUMULATE16: dict[str, Kernel] = {}  # sums that run in half (narrow.py)
+PLANS: dict[Callable[..., Result], Callable[..., Rest]] = {}
+LAYOUTS: dict[str, Callable[[Op, Mapping[str, Any]], Layout]] = {}  # by annotation, from an op and its other constants
 
 
 def kernel(
@@ -133,6 +143,31 @@ def variant(table: dict[str, Kernel], *types: str) -> Callable[[Function], Funct
         return function
 
     return register
+
+
+def layout(annotation: str) -> Callable[[Function], Function]:
+    """Register how constants of parameters with this annotation lie in memory."""
+
+    def register(function: Function) -> Function:
+        LAYOUTS[annotation] = function
+        return function
+
+    return register
+
+
+def plan(kernel_: Callable[..., Result]) -> Callable[[Function], Function]:
+    """Register what works out a kernel once all its inputs but the first are known, and the sizes of that one."""
+
+    def register(function: Function) -> Function:
+        PLANS[kernel_] = function
+        return function
+
+    return register
+
+
+def is_stack(x: Tensor) -> bool:
+    """Say whether `torch.vmap` is showing one of many samples."""
+    return bool(torch._C._functorch.is_batchedtensor(x))
 
 
 def bounded(shape: Iterable[int]) -> Ints:

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is what is prepared at load the same op, only sooner?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gate.mil
+from gate.mil.errors import OpFailed
+from gate.mil.ops import conv as conv_ops
+from gate.mil.ops.conv import conv
+from gate.mil.ops.linear import SHARES, WORTH_SHARING, linear
+from gate.mil.ops.pool import max_pool
+from gate.mil.ops.registry import PLANS
+from gate.mil.quick import Quick
+from tests.mil.models import convert
+from tests.mil.programs import run_op
+
+needs_packing = pytest.mark.skipif(not conv_ops.PACKS, reason="this machine's torch packs no weights")
+
+
+def loaded(module: nn.Module, shape: tuple[int, ...], precision: str = "float32") -> gate.mil.Evaluator:
+    inputs = [ct.TensorType("x", shape=shape, dtype=np.float32)]
+    stored = ct.precision.FLOAT32 if precision == "float32" else ct.precision.FLOAT16
+    return gate.mil.load(convert(module, (torch.zeros(shape),), inputs, precision=stored), precision=precision)
+
+
+def packed_filters(evaluator: gate.mil.Evaluator) -> list[Tensor]:
+    return [s.constants["weight"] for s in evaluator.plan.body.steps if s.packed]
+
+
+CONVOLUTIONS = {
+    "plain": nn.Conv2d(16, 24, 3),
+    "padded": nn.Conv2d(16, 24, 5, padding=2),
+    "strided": nn.Conv2d(16, 40, 3, stride=2, padding=1),
+    "dilated": nn.Conv2d(16, 24, 3, padding=2, dilation=2),
+    "grouped": nn.Conv2d(16, 32, 3, groups=4),
+    "depthwise": nn.Conv2d(16, 96, 5, groups=16, padding=2),
+    "pointwise": nn.Conv2d(16, 80, 1),
+    "no-bias": nn.Conv2d(16, 24, 3, bias=False),
+}
+
+
+@needs_packing
+@pytest.mark.parametrize("module", CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
+def test_packed_filters_convolve_alike(module: nn.Module) -> None:
+    torch.manual_seed(0)
+    evaluator = loaded(module, (1, 16, 40, 36))
+    (filters,) = packed_filters(evaluator)
+    assert torch.equal(filters.to_dense(), module.weight)
+    x = torch.randn(1, 16, 40, 36)
+    (found,) = evaluator.run({"x": x}).values()
+    with torch.no_grad():
+        assert torch.allclose(found, module(x), atol=2e-6)
+
+
+@needs_packing
+def test_nothing_that_is_not_a_number_is_lost() -> None:
+    torch.manual_seed(0)
+    evaluator = loaded(nn.Sequential(nn.Conv2d(16, 24, 3, padding=1), nn.ReLU()), (1, 16, 40, 36))
+    x = torch.randn(1, 16, 40, 36)
+    x[0, 3, 7, 7], x[0, 5, 20, 20] = np.nan, np.inf
+    (found,) = evaluator.run({"x": x}).values()
+    (observed,) = evaluator.run({"x": x}, observe=lambda *_: None).values()
+    assert found.isnan().sum() > 24 * 8  # nine places of the first; those of the second are plus or minus infinity
+    assert torch.equal(found.nan_to_num(), observed.nan_to_num())
+
+
+@needs_packing
+def test_who_observes_sees_plain_filters() -> None:
+    module, seen = nn.Conv2d(16, 24, 3), {}
+    evaluator = loaded(module, (1, 16, 40, 36))
+    evaluator.run({"x": torch.zeros(1, 16, 40, 36)}, observe=lambda op, inputs, _: seen.update({op.type: inputs}))
+    assert torch.equal(seen["conv"]["weight"], module.weight)
+
+
+@needs_packing
+def test_packed_filters_are_shared_and_the_plain_ones_let_go() -> None:
+    evaluator = loaded(nn.Conv2d(16, 24, 3), (1, 16, 40, 36))
+    assert packed_filters(evaluator)
+    held = [t for t in evaluator.constants._tensors.values() if t.dim() == 4]
+    assert all(t.is_mkldnn for t in held)
+    (one,), (same,) = packed_filters(evaluator), packed_filters(evaluator.at("declared"))
+    assert one is same
+
+
+@needs_packing
+@pytest.mark.parametrize("precision", ["float32", "declared", "narrow"])
+def test_a_stack_of_samples_runs_as_rows(precision: str) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, groups=24), nn.MaxPool2d(2))
+    evaluator = loaded(module, (1, 3, 40, 36), precision)
+    assert len(packed_filters(evaluator)) == 2
+    samples = [{"x": torch.randn(1, 3, 40, 36).numpy()} for _ in range(5)]
+    for together, sample in zip(evaluator.predict(samples), samples, strict=True):
+        (a,), (b,) = together.values(), evaluator.predict(sample).values()
+        np.testing.assert_allclose(a, b, rtol=2**-10, atol=1e-3)
+
+
+def test_other_weights_are_packed_in_their_turn() -> None:
+    module = nn.Conv2d(16, 24, 3, bias=False)
+    evaluator = loaded(module, (1, 16, 40, 36))
+    (name,) = (a.name for op in evaluator.function.body.walk() for a in op.inputs.get("weight", ()))
+    twice = evaluator.with_weights({name: 2 * module.weight.detach().numpy()})
+    x = {"x": torch.randn(1, 16, 40, 36)}
+    (once,), (doubled,) = evaluator.run(x).values(), twice.run(x).values()
+    assert torch.equal(doubled, 2 * once)
+
+
+def test_a_convolution_of_one_place_is_a_product() -> None:
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(256, 512, 1))
+    evaluator = loaded(module, (2, 256, 12, 12))
+    assert not packed_filters(evaluator)
+    x = torch.randn(2, 256, 12, 12)
+    (found,) = evaluator.run({"x": x}).values()
+    with torch.no_grad():
+        assert torch.allclose(found, module(x), atol=1e-5)
+
+
+def rows() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    out = SHARES * (WORTH_SHARING // SHARES // 256)
+    return (*(torch.randn(s, generator=generator) for s in ((1, 1, 256), (out, 256))), torch.randn(out))
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_one_row_is_multiplied_by_all_cores(with_bias: bool) -> None:
+    x, weight, bias = rows()
+    expected = nn.functional.linear(x.double(), weight.double(), bias.double() if with_bias else None)
+    found = linear(x, weight, bias if with_bias else None)
+    assert found.shape == (1, 1, weight.shape[0])
+    assert torch.allclose(found.double(), expected, atol=1e-4)
+    views = linear(x, weight.t().contiguous().t(), bias if with_bias else None)  # a weight that is no constant
+    assert torch.allclose(views, found, atol=1e-4)
+
+
+PLANNED: dict[str, tuple[Callable[..., Any], tuple[int, ...], dict[str, Any]]] = {
+    "conv": (conv, (1, 4, 9, 9), {"weight": torch.randn(6, 4, 3, 3), "pad_type": "same"}),
+    "conv-1d": (conv, (2, 4, 9), {"weight": torch.randn(6, 4, 3), "pad_type": "custom", "pad": [2, 1]}),
+    "linear": (linear, (3, 5), {"weight": torch.randn(7, 5), "bias": torch.randn(7)}),
+    "one-row": (linear, (1, 1, 256), dict(zip(("weight", "bias"), rows()[1:], strict=True))),
+    "max-pool": (max_pool, (1, 4, 9, 9), {"kernel_sizes": [3, 3], "strides": [2, 2], "pad_type": "same"}),
+    "max-pool-1d": (max_pool, (1, 4, 9), {"kernel_sizes": [4], "pad_type": "custom", "pad": [2, 2]}),
+    "max-pool-large": (max_pool, (1, 4, 90, 90), {"kernel_sizes": [3, 3], "pad_type": "custom", "pad": [1, 1, 1, 1]}),
+}
+
+
+@pytest.mark.parametrize(("kernel", "sizes", "constants"), PLANNED.values(), ids=PLANNED.keys())
+def test_a_plan_is_its_kernel(kernel: Callable[..., Any], sizes: tuple[int, ...], constants: dict[str, Any]) -> None:
+    x = torch.randn(sizes)
+    assert torch.equal(PLANS[kernel](list(sizes), **constants)(x), kernel(x, **constants))
+
+
+@pytest.mark.parametrize("pad", [[0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]])
+@pytest.mark.parametrize("side", [9, 90])
+def test_pooling_does_not_depend_on_how_values_lie(pad: list[int], side: int) -> None:
+    x = torch.randn(2, 8, side, side)
+    x[0, 0, 4, 4] = np.nan
+    arguments = ([3, 3], "custom", [2, 2], pad)
+    found = [max_pool(y, *arguments) for y in (x, x.contiguous(memory_format=torch.channels_last))]
+    assert torch.equal(found[0].isnan(), found[1].isnan())
+    assert torch.equal(found[0].nan_to_num(), found[1].nan_to_num())
+
+
+def test_what_no_plan_can_be_made_of_is_told_when_it_runs() -> None:
+    evaluator = loaded(nn.MaxPool2d(2), (1, 4, 9, 9))
+    (step,) = (s for s in evaluator.plan.body.steps if s.op.type == "max_pool")
+    assert any(isinstance(q, Quick) and q.step is step for q in evaluator._quick)
+    with pytest.raises((OpFailed, ValueError, RuntimeError)):
+        run_op("max_pool", {"x": np.ones((1, 1, 2, 2)), "kernel_sizes": [0, 0], "pad_type": "valid"}, (torch.ones(1),))
