@@ -21,6 +21,9 @@ from gate.mil.errors import OpFailed
 from gate.mil.program import Function, StateType
 
 Sample = Mapping[str, Tensor]
+Columns = Mapping[
+    str, Sequence[Any] | Tensor
+]  # for each output the values of all samples, as a stack if they are tensors
 One = Callable[[Sample], dict[str, Any]]
 
 SHAPE_ONLY = frozenset({"shape", "fill_like"})  # the same for all samples of a stack
@@ -33,26 +36,30 @@ class _Ragged(Exception):
 
 def run_batch(
     plan: Plan, function: Function, samples: Iterable[Sample], one: One, byte_budget: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the results of each sample, in order."""
+) -> Iterator[tuple[Columns, int]]:
+    """Yield the results of as many samples as fit at once, and their number, in order."""
     rest = iter(samples)
     if not stackable(plan, function):
-        yield from map(one, rest)
+        yield from (_alone(one(sample)) for sample in rest)
         return
     first = next(rest, None)
     if first is None:
         return
     stack = Stack(plan, function)
-    results = stack.run([first])
+    columns = stack.run([first])
     limit = max(1, byte_budget // (MARGIN * stack.peak_bytes))
-    yield from results
+    yield columns, 1
     while group := list(islice(rest, limit)):
         for _, same in groupby(group, _shapes):
             members = list(same)
             try:
-                yield from Stack(plan, function).run(members)
+                yield Stack(plan, function).run(members), len(members)
             except _Ragged:
-                yield from map(one, members)
+                yield from (_alone(one(sample)) for sample in members)
+
+
+def _alone(results: Mapping[str, Any]) -> tuple[Columns, int]:
+    return {name: [value] for name, value in results.items()}, 1
 
 
 def stackable(plan: Plan, function: Function) -> bool:
@@ -77,8 +84,8 @@ class Stack:
         self.peak_bytes = 1
         self.live_bytes = 0
 
-    def run(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """Return the results of each sample."""
+    def run(self, samples: Sequence[Sample]) -> Columns:
+        """Return the results of all samples."""
         self.count = len(samples)
         settles = zip(self.function.inputs, self.plan.body.inputs, self.plan.settle_inputs, strict=True)
         for value, slot, settle in settles:
@@ -93,10 +100,13 @@ class Stack:
             for step in steps:
                 self.step(step)
 
-    def results(self) -> list[dict[str, Any]]:
-        """Return the outputs of each sample."""
-        outputs = list(zip(self.function.body.outputs, self.plan.body.outputs, strict=True))
-        return [{v.name: self.sample(slot, i) for v, slot in outputs} for i in range(self.count)]
+    def results(self) -> Columns:
+        """Return the outputs of all samples."""
+        outputs = zip(self.function.body.outputs, self.plan.body.outputs, strict=True)
+        return {
+            v.name: self.values[slot] if slot in self.mapped else [self.values[slot]] * self.count
+            for v, slot in outputs
+        }
 
     def resumed(self, plan: Plan) -> Stack:
         """Return a stack with the values of this one, on which steps of another plan of the same program can run."""
@@ -129,9 +139,9 @@ class Stack:
     def compute(self, step: Step, mapped: bool) -> tuple[Any, ...]:
         if not mapped or step.op.type in SHAPE_ONLY:
             return self.single(step, 0)
-        if self.count > 1 and step.batch:
+        if self.count > 1 and step.batch and (step.rows or not step.packed):
             try:
-                return self.rows(step) if step.packed else self.together(step)
+                return self.rows(step) if step.rows else self.together(step)
             except (RuntimeError, ValueError, TypeError):
                 pass  # no batching rule, or a shape that depends on a value
         columns = list(zip(*(self.single(step, i) for i in range(self.count)), strict=True))
@@ -161,13 +171,13 @@ class Stack:
         return results
 
     def rows(self, step: Step) -> tuple[Any, ...]:
-        """Run a step on all samples as the rows of one: `torch.vmap` does not know packed weights, which take any number."""
+        """Run a step on all samples as the rows of one."""
         ((name, slot, convert),) = step.reads
-        assert isinstance(slot, int), "kernels with packed weights read no lists"
+        assert isinstance(slot, int), "a kernel's rows are those of a tensor"
+        assert step.settle_one is not None, "kernels over rows have one result"
         x = self.values[slot].flatten(0, 1)
         result = step.function(**{**step.constants, name: x if convert is None else convert(x)})
-        results: tuple[Any, ...] = torch.vmap(step.settle)(result.unflatten(0, (self.count, -1)))
-        return results
+        return (step.settle_one(result, self.count).unflatten(0, (self.count, -1)),)
 
     def axis(self, slot: int) -> int | None:
         return 0 if slot in self.mapped else None

@@ -39,11 +39,12 @@ class Step:
     reads: tuple[Read, ...]
     context: str | None
     settle: Settle = field(repr=False)
-    settle_one: Convert | None = field(repr=False)
+    settle_one: Callable[..., Any] | None = field(repr=False)  # one tensor, and of how many samples
     outputs: tuple[int, ...]
     frees: tuple[int, ...] = ()
     batch: bool = True
     fresh: bool = False
+    rows: bool = False
 
     def read(self, values: list[Any]) -> dict[str, Any]:
         """Gather the kernel's arguments."""
@@ -211,6 +212,7 @@ class _Compiler:
             outputs,
             batch=kernel.batch,
             fresh=kernel.fresh,
+            rows=kernel.rows and len(reads) == 1 and _has_rows(op, next(iter(kernel.parameters)), reads[0]),
         )
 
     def refined(self, op: Op, rounding: Rounding) -> Kernel:
@@ -221,7 +223,7 @@ class _Compiler:
         harsher = NARROW.get(op.type, plain) if rounding.precision in HARSH else plain
         return ACCUMULATE16.get(op.type, harsher) if rounding.precision is Precision.ACCUMULATE16 else harsher
 
-    def settle(self, op: Op, kernel: Kernel, rounding: Rounding) -> tuple[Settle, Convert | None]:
+    def settle(self, op: Op, kernel: Kernel, rounding: Rounding) -> tuple[Settle, Callable[..., Any] | None]:
         """Return what makes a kernel's result values of the declared types, and checks their shapes; the same for a lone tensor."""
         types = tuple(v.type for v in op.outputs)
         settles = tuple(_settle(t, rounding, kernel.exact, kernel.fresh) for t in types)
@@ -231,14 +233,20 @@ class _Compiler:
         return _several(op, settles, types), None
 
 
-def _single(op: Op, settle: Convert, kind: TensorType) -> Convert:
+def _has_rows(op: Op, first: str, read: Read) -> bool:
+    """Say whether an op's first input is the one it reads, and has rows."""
+    kind = op.inputs[first][0].type if read[0] == first else None
+    return isinstance(kind, TensorType) and len(kind.shape or ()) > 1
+
+
+def _single(op: Op, settle: Convert, kind: TensorType) -> Callable[..., Any]:
     """Settle one tensor: the usual case, kept short."""
     exact = None if kind.sizes is None else kind.shape
 
-    def settled(result: Any) -> Any:
+    def settled(result: Any, samples: int = 1) -> Any:
         value = settle(result)
         if value.shape != exact:
-            check_shape(op, kind, tuple(value.shape))
+            check_shape(op, kind, tuple(value.shape) if samples == 1 else (len(value) // samples, *value.shape[1:]))
         return value
 
     return settled

@@ -131,9 +131,15 @@ class Evaluator:
         self.features = read_features(program, self.function)
         boundary = Rounding() if callable(precision) else _rounding(precision)
         self.plan = compile_function(self.function, _roundings(precision), boundary, self.constants)
-        self._quick = quick(overwriting(self.plan))
-        self._stacked = replace(self.plan, body=overwriting(self.plan, most_reads=1))
         self._pruned = lru_cache(maxsize=64)(self.plan.pruned)
+
+    @cached_property
+    def _quick(self) -> tuple[Quick | Step, ...]:
+        return quick(overwriting(self.plan))
+
+    @cached_property
+    def _stacked(self) -> Plan:
+        return replace(self.plan, body=overwriting(self.plan, most_reads=1))
 
     @property
     def inputs(self) -> tuple[Feature, ...]:
@@ -178,8 +184,9 @@ class Evaluator:
     ) -> Iterator[dict[str, Any]]:
         """Yield the outputs of many samples, several at once as long as their values fit the budget; each begins with fresh states."""
         read = (self.features.read(sample) for sample in samples)
-        for results in run_batch(self._stacked, self.function, read, partial(self._run_afresh, seed=seed), byte_budget):
-            yield self.features.write(results)
+        one = partial(self._run_afresh, seed=seed)
+        for columns, count in run_batch(self._stacked, self.function, read, one, byte_budget):
+            yield from self.features.write_all(columns, count)
 
     def _run_afresh(self, inputs: Mapping[str, Tensor], *, seed: int) -> dict[str, Any]:
         return self.run(inputs, self.make_state(), seed=seed)

@@ -8,7 +8,7 @@ for tensors only: a Mac without torch reads descriptions, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -103,11 +103,10 @@ class Features:
         """Return one tensor for each input of the program; raise BadInput that names the feature."""
         if not isinstance(inputs, Mapping):
             raise BadInput(f"inputs must be a dict of arrays, found {type(inputs).__name__}")
-        names = [f.name for f in self.inputs]
-        extra = sorted(map(str, set(inputs) - set(names)))
-        if extra:
+        if extra := inputs.keys() - {f.name for f in self.inputs}:
+            names = ", ".join(f.name for f in self.inputs)
             raise BadInput(
-                f"no input is called {', '.join(map(repr, extra))}; the model takes {', '.join(names) or 'none'}"
+                f"no input is called {', '.join(sorted(map(repr, extra)))}; the model takes {names or 'none'}"
             )
         return {f.name: self._tensor(f, inputs.get(f.name)) for f in self.inputs}
 
@@ -124,6 +123,12 @@ class Features:
     def write(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Return results as Core ML does: arrays of the described dtype, images, labels."""
         return {f.name: _write(f, results[f.name]) for f in self.outputs}
+
+    def write_all(self, columns: Mapping[str, Any], count: int) -> Iterator[dict[str, Any]]:
+        """Yield the results of each of `count` samples as `write` does; a column holds their values, or the stack of their tensors."""
+        names = [f.name for f in self.outputs]
+        written = [_write_column(f, columns[f.name]) for f in self.outputs]
+        return (dict(zip(names, (column[i] for column in written), strict=True)) for i in range(count))
 
 
 def read_features(program: Program, function: Function) -> Features:
@@ -271,6 +276,13 @@ def _write(feature: Feature, value: Any) -> Any:
     if not _is_tensor(value) or not feature.dtype:
         return value
     return _numerics().array(value.reshape(1) if value.dim() == 0 else value, feature.dtype)  # Core ML has no rank 0
+
+
+def _write_column(feature: Feature, column: Any) -> Sequence[Any]:
+    if feature.kind is Kind.IMAGE or not _is_tensor(column) or not feature.dtype:
+        return [_write(feature, value) for value in column]
+    stack: Array = _numerics().array(column[:, None] if column.dim() == 1 else column, feature.dtype)
+    return list(stack)
 
 
 @cache

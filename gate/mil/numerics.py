@@ -122,12 +122,13 @@ def _wrap(low: int, bits: int) -> Settle:
 
 def tensor(array: Array) -> Tensor:
     """Return a numpy array as the tensor that kernels compute with (float32 ones are shared, not copied)."""
-    if array.dtype == np.bool_:
-        return torch.from_numpy(np.array(array))
-    if array.dtype.kind == "f":
+    kind = array.dtype.kind
+    if kind == "f":
         whole = array.dtype == np.float32 and array.flags.writeable and array.flags.c_contiguous
         return torch.from_numpy(array if whole else np.array(array, np.float32))
-    if array.dtype.kind in "iu":
+    if kind == "b":
+        return torch.from_numpy(np.array(array))
+    if kind in "iu":
         return torch.from_numpy(np.array(array).astype(np.int32))
     raise Unsupported(f"an array of {array.dtype} can't be computed with")
 
@@ -135,6 +136,6 @@ def tensor(array: Array) -> Tensor:
 def array(x: Tensor, dtype: str) -> Array:
     """Return a tensor as the numpy array of the declared dtype."""
     if dtype == "float16":
-        return x.detach().to(torch.float16, memory_format=torch.contiguous_format, copy=True).numpy()
+        return x.half().contiguous().numpy()  # a copy, since floats are float32 here
     numpy_dtype: Any = {"bfloat16": "float32"}.get(dtype, dtype)
     return x.detach().numpy().astype(numpy_dtype, order="C")

@@ -29,9 +29,10 @@ class Variants:
         self._base: Stack | None = None
         if stackable(self._plan, evaluator.function):
             self._base = Stack(self._plan, evaluator.function)
-            self._answers = self._base.run(self._samples)
+            columns = self._base.run(self._samples)
+            self._answers = list(evaluator.features.write_all(columns, len(self._samples)))
         else:
-            self._answers = [evaluator.run(sample) for sample in self._samples]
+            self._answers = [evaluator.features.write(evaluator.run(sample)) for sample in self._samples]
 
     @property
     def held_bytes(self) -> int:
@@ -41,18 +42,16 @@ class Variants:
     @property
     def answers(self) -> list[dict[str, Any]]:
         """What the program itself answers."""
-        return [self._evaluator.features.write(results) for results in self._answers]
+        return self._answers
 
     def answer(self, weights: Mapping[str, Array]) -> list[dict[str, Any]]:
         """Return the answers with these weights, by the names of their constants."""
         variant = self._evaluator.with_weights(weights)
         if self._base is None:
-            results = [variant.run(sample) for sample in self._samples]
-        else:
-            stack = self._base.resumed(_keeping(variant.plan))
-            stack.go(_dependent(stack.plan, frozenset(weights)))
-            results = stack.results()
-        return [variant.features.write(result) for result in results]
+            return [variant.features.write(variant.run(sample)) for sample in self._samples]
+        stack = self._base.resumed(_keeping(variant.plan))
+        stack.go(_dependent(stack.plan, frozenset(weights)))
+        return list(variant.features.write_all(stack.results(), len(self._samples)))
 
 
 def _keeping(plan: Plan) -> Plan:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conformance.known import why
-from tests.conformance.suite import group_of
+from tests.conformance.suite import configuration_of, group_of
 
 
 class Outcome(StrEnum):
@@ -71,18 +71,21 @@ def read(path: Path) -> dict[str, Result]:
 
 
 def summarize(results: Iterable[Result]) -> dict[str, Any]:
-    """Add up results per group; list what does not agree, and per function what agrees to float16 steps only."""
+    """Add up results per group and configuration; list what does not agree, and what agrees to float16 steps only."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
+    configurations: dict[str, Counter[str]] = defaultdict(Counter)
     steps: Counter[str] = Counter()
     failures = []
     for result in results:
         groups[group_of(result.id)] += tally(result)
+        configurations[configuration_of(result.id)] += tally(result)
         if result.counts and result.within_steps:
             steps[result.id.partition("[")[0]] += 1
         if result.counts and not result.agrees:
             failures.append(result)
     return {
         "totals": with_share(sum(groups.values(), Counter())),
+        "configurations": {name: with_share(configurations[name]) for name in sorted(configurations)},
         "groups": {name: with_share(groups[name]) for name in sorted(groups)},
         "within_steps": dict(sorted(steps.items())),
         "failures": [explained(result) for result in sorted(failures, key=lambda r: r.id)],

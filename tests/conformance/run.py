@@ -244,8 +244,8 @@ def describe(wanted: int) -> dict[str, Any]:
 
 
 def show(summary: dict[str, Any]) -> None:
-    for name, counts in [*summary["groups"].items(), ("all", summary["totals"])]:
-        print(f"{name:22} ran {counts.get('ran', 0):6}  reached {counts.get('reached', 0):6}  {shares(counts)}")
+    for name, counts in [*summary["groups"].items(), *summary["configurations"].items(), ("all", summary["totals"])]:
+        print(f"{name:40} ran {counts.get('ran', 0):6}  reached {counts.get('reached', 0):6}  {shares(counts)}")
     for failure in summary["failures"]:
         print(f"{failure['outcome']}: {failure['id']}\n    {failure['why'] or failure['reason']}")
 

@@ -11,8 +11,8 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-# coremltools reads these when its test modules are imported. The defaults run float16 alone, with tolerances of 0.5; float32
-# has the tight ones (1e-4). RUN_BACKWARD_COMPATIBILITY runs each op in every later opset too.
+# coremltools reads these when its test modules are imported. By default it runs float16 alone, with tolerances of 0.5; the float32
+# runs, with the tight ones (1e-4), are asked for here. RUN_BACKWARD_COMPATIBILITY runs each op in every later opset too.
 ENVIRONMENT = {
     "PYMIL_TEST_TARGETS": "mlprogram",
     "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
@@ -59,6 +59,15 @@ GROUPS = (
 def group_of(test_id: str) -> str:
     """Name the group of a test."""
     return next((group for group, part in GROUPS if part in test_id), "programs and packages")
+
+
+AS_SHIPPED, FLOAT32 = "what coremltools runs by default", "float32, by INCLUDE_MIL_FP32_UNIT_TESTS"
+FLOAT32_BACKENDS = ("precision='fp32'", "('mlprogram', 'fp32')")  # as coremltools.converters.mil.testing_reqs adds them
+
+
+def configuration_of(test_id: str) -> str:
+    """Tell whether coremltools runs a test by default, or only when asked for its float32 back ends."""
+    return FLOAT32 if any(part in test_id for part in FLOAT32_BACKENDS) else AS_SHIPPED
 
 
 def site_packages() -> Path:

@@ -12,6 +12,7 @@ from tests.conformance.known import KNOWN
 from tests.conformance.plugin import within_steps
 from tests.conformance.results import Outcome, Result, read, summarize
 from tests.conformance.run import main, parse, promising_first, select
+from tests.conformance.suite import AS_SHIPPED, FLOAT32
 
 SUMMARY = Path(__file__).with_name("summary.json")
 LEAST = 0.995
@@ -25,11 +26,13 @@ def test_a_sample_of_400_passes(tmp_path: Path) -> None:
     assert summary["totals"]["reached"] >= 400
     assert [f for f in summary["failures"] if not f["why"]] == []
     assert summary["totals"]["share"] >= LEAST
+    assert summary["configurations"][AS_SHIPPED]["share_as_written"] >= LEAST
 
 
 def test_the_committed_run_passes_and_explains_each_failure() -> None:
     summary = json.loads(SUMMARY.read_text())
     assert summary["totals"]["share"] >= LEAST
+    assert summary["configurations"][AS_SHIPPED]["share_as_written"] >= LEAST
     assert [f["id"] for f in summary["failures"] if not f["why"]] == []
 
 
@@ -43,8 +46,10 @@ def test_each_known_failure_is_in_the_documentation() -> None:
 
 
 def test_the_documented_numbers_are_those_of_the_committed_run() -> None:
-    totals = json.loads(SUMMARY.read_text())["totals"]
-    numbers = [f"{totals[name]:,}" for name in ("ran", "reached", "passed", "within_steps")]
+    summary = json.loads(SUMMARY.read_text())
+    parts = [summary["totals"], *summary["configurations"].values()]
+    numbers = [f"{part[name]:,}" for part in parts for name in ("reached", "passed")]
+    numbers += [f"{summary['totals'][name]:,}" for name in ("ran", "within_steps")]
     assert [number for number in numbers if f" {number} " not in documented()] == []
 
 
@@ -61,12 +66,14 @@ def test_only_what_reaches_an_ml_program_counts() -> None:
         result("network", Outcome.FAILED, ("neuralNetwork",)),
         result("both", Outcome.FAILED, ("mlProgram", "neuralNetwork")),
         result("expected", Outcome.XFAILED),
-        result("half", Outcome.FAILED, within_steps=True),
+        result("half[precision='fp32']", Outcome.FAILED, within_steps=True),
     ]
     summary = summarize(results)
     totals = summary["totals"]
     assert (totals["ran"], totals["reached"], totals["passed"], totals["within_steps"]) == (8, 4, 1, 1)
     assert (totals["share"], totals["share_as_written"]) == (0.5, 0.25)
+    parts = {name: (part["reached"], part.get("passed", 0)) for name, part in summary["configurations"].items()}
+    assert parts == {AS_SHIPPED: (3, 1), FLOAT32: (1, 0)}
     assert (totals["other_format"], totals["without_predict_failed"]) == (2, 1)
     assert [failure["id"] for failure in summary["failures"]] == ["b", "c"]
 

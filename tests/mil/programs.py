@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gate.mil import ops as ops  # registers the kernels
-from gate.mil.compiler import compile_function
+from gate.mil.compiler import Plan, compile_function
 from gate.mil.constants import Constants
 from gate.mil.evaluator import Observe, Run
 from gate.mil.numerics import Precision, Rounding
@@ -36,6 +36,24 @@ def run_op(
     observe: Observe | None = None,
 ) -> tuple[Any, ...]:
     """Run one op; arrays are computed values, Python numbers and lists of them are constants."""
+    _, plan, values = one_op(op_type, inputs, expected, dtype, opset, precision, declared)
+    slots = list(plan.presets)
+    for slot, x in zip(plan.body.inputs, values, strict=True):
+        slots[slot] = x
+    Run(plan, slots, observe=observe).steps(plan.body.steps)
+    return tuple(slots[slot] for slot in plan.body.outputs)
+
+
+def one_op(
+    op_type: str,
+    inputs: dict[str, Any],
+    expected: tuple[Tensor, ...],
+    dtype: str = "float32",
+    opset: str = "CoreML8",
+    precision: Precision = Precision.DECLARED,
+    declared: tuple[str, ...] = (),
+) -> tuple[Function, Plan, list[Tensor]]:
+    """Return a function of one op, its plan, and the values it reads."""
     values: dict[Value, Tensor] = {}
     arguments = {name: _arguments(name, value, values, dtype) for name, value in inputs.items()}
     types = declared or tuple(dtype if x.is_floating_point() else str(x.dtype).removeprefix("torch.") for x in expected)
@@ -43,15 +61,9 @@ def run_op(
         Value(f"out{i}", TensorType(t, tuple(x.shape))) for i, (t, x) in enumerate(zip(types, expected, strict=True))
     )
     body = Block(tuple(values), (Op(op_type, op_type, arguments, outputs),), outputs)
-    plan = compile_function(
-        Function("main", opset, body), lambda op: Rounding(precision), Rounding(precision), Constants()
-    )
-    slots = list(plan.presets)
-    for slot, x in zip(plan.body.inputs, values.values(), strict=True):
-        slots[slot] = x
-    run = Run(plan, slots, observe=observe)
-    run.steps(plan.body.steps)
-    return tuple(slots[slot] for slot in plan.body.outputs)
+    function = Function("main", opset, body)
+    plan = compile_function(function, lambda op: Rounding(precision), Rounding(precision), Constants())
+    return function, plan, list(values.values())
 
 
 def _arguments(name: str, value: Any, values: dict[Value, Tensor], dtype: str) -> tuple[Argument, ...]:

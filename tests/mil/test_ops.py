@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from gate.mil.ops.registry import KERNELS
+from gate.mil.batch import Stack
+from gate.mil.ops.registry import KERNELS, find
 from gate.mil.program import Op
 from tests.mil.op_cases import ROWS as PLAIN
 from tests.mil.op_cases import Row
 from tests.mil.op_cases_places import PLACES
-from tests.mil.programs import run_op, tensor
+from tests.mil.programs import one_op, run_op, tensor
 from tests.mil.test_blocks import PROGRAMS, SHOWN
 
 ROWS = [*PLAIN, *PLACES]
@@ -50,6 +51,31 @@ def test_a_fresh_kernel_returns_new_memory(row: Row) -> None:
         assert not given & {x.untyped_storage().data_ptr() for x in results}
 
     run_op(row.op, row.inputs, (tensor(row.expected),), row.dtype, row.opset, observe=observe)
+
+
+def has_rows(row: Row) -> bool:
+    kernel = find(row.op, row.opset)
+    computed = [name for name, value in row.inputs.items() if isinstance(value, np.ndarray)]
+    return kernel is not None and kernel.rows and computed == ["x"] and row.inputs["x"].ndim > 0
+
+
+WITH_ROWS = [row for row in ROWS if has_rows(row)]
+
+
+@pytest.mark.parametrize("row", WITH_ROWS, ids=[f"{i}-{row.label}" for i, row in enumerate(WITH_ROWS)])
+def test_a_stack_of_samples_runs_as_rows(row: Row) -> None:
+    x, expected = row.inputs["x"], tensor(row.expected)
+    if x.ndim == 1:
+        x, expected = x[None], expected[None]
+    scales = (1, 2, -1) if x.dtype.kind == "f" else (1, 1)
+    samples = [np.asarray(x * scale, x.dtype) if scale != 1 else x for scale in scales]
+    function, plan, _ = one_op(row.op, {**row.inputs, "x": x}, (expected,), row.dtype, row.opset)
+    stack = Stack(plan, function)
+    assert plan.body.steps[0].rows
+    (together,) = stack.run([{"x": tensor(sample)} for sample in samples]).values()
+    for found, sample in zip(together, samples, strict=True):
+        (wanted,) = run_op(row.op, {**row.inputs, "x": sample}, (expected,), row.dtype, row.opset)
+        assert torch.allclose(found.double(), wanted.double(), rtol=2**-10, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize(("window", "stride", "pad"), [(2, 2, 0), (3, 2, 1), (5, 1, 2), (3, 3, 0)])

@@ -19,19 +19,19 @@ def clamped_relu(x: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.clamp(torch.where(x >= 0, x, x * alpha), max=beta)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def elu(x: Tensor, alpha: float) -> Tensor:
     return F.elu(x, alpha)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     if mode == "TANH_APPROXIMATION":
         return F.gelu(x, approximate="tanh")
     return x * torch.sigmoid(1.702 * x) if mode == "SIGMOID_APPROXIMATION" else F.gelu(x)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def leaky_relu(x: Tensor, alpha: float) -> Tensor:
     return F.leaky_relu(x, alpha)
 
@@ -47,12 +47,12 @@ def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(x >= 0, x, x * _channels(alpha, x))
 
 
-@kernel(exact=True, fresh=True)
+@kernel(exact=True, fresh=True, rows=True)
 def relu(x: Tensor) -> Tensor:
     return torch.relu(x)
 
 
-@kernel(exact=True, fresh=True)
+@kernel(exact=True, fresh=True, rows=True)
 def relu6(x: Tensor) -> Tensor:
     return torch.clamp(x, 0, 6)
 
@@ -62,12 +62,12 @@ def scaled_tanh(x: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
     return alpha * torch.tanh(beta * x)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def sigmoid(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def sigmoid_hard(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     """min(max(alpha · x + beta, 0), 1); torch knows the one of hard swish in one pass."""
     if beta == 0.5 and alpha == SIXTH:
@@ -75,12 +75,12 @@ def sigmoid_hard(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     return torch.add(torch.tensor(beta), x, alpha=alpha).clamp_(0, 1)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def silu(x: Tensor) -> Tensor:
     return F.silu(x)
 
 
-@kernel()
+@kernel(rows=True)
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)), which is x above 20 to within float32."""
     return F.softplus(x, threshold=20)
@@ -102,7 +102,7 @@ def softsign(x: Tensor) -> Tensor:
     return x / (1 + x.abs())
 
 
-@kernel(exact=True, fresh=True)
+@kernel(exact=True, fresh=True, rows=True)
 def thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x ≥ alpha, else 0."""
     return F.threshold(x, below(alpha), 0.0)

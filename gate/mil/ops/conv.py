@@ -58,7 +58,7 @@ def pad_spatial(x: Tensor, padding: Padding, value: float = 0.0) -> Tensor:
     return F.pad(x, flat, value=value)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def conv(
     x: Tensor,
     weight: Filters,

@@ -39,7 +39,7 @@ def ceil(x: Tensor) -> Tensor:
     return torch.ceil(x)
 
 
-@kernel(exact=True, fresh=True)
+@kernel(exact=True, fresh=True, rows=True)
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
     """Bound by `alpha` below and `beta` above."""
     return torch.clamp(x, alpha, beta)
@@ -60,7 +60,7 @@ def erf(x: Tensor) -> Tensor:
     return torch.erf(x)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def exp(x: Tensor) -> Tensor:
     return torch.exp(x)
 
@@ -119,12 +119,12 @@ def sinh(x: Tensor) -> Tensor:
     return torch.sinh(x)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def sqrt(x: Tensor) -> Tensor:
     return torch.sqrt(x)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def square(x: Tensor) -> Tensor:
     return x * x
 
@@ -134,7 +134,7 @@ def tan(x: Tensor) -> Tensor:
     return torch.tan(x)
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def tanh(x: Tensor) -> Tensor:
     return torch.tanh(x)
 
@@ -145,7 +145,7 @@ def threshold(x: Tensor, alpha: float) -> Tensor:
     return torch.clamp(x, min=alpha)
 
 
-@kernel()
+@kernel(rows=True)
 def cast(x: Tensor, dtype: str) -> Tensor:
     """Convert; floats become integers by dropping the fraction. The declared output type does the rest."""
     if dtype == "bool":

@@ -15,7 +15,7 @@ SHARES = 8
 WORTH_SHARING = 2**17  # weights
 
 
-@kernel(fresh=True)
+@kernel(fresh=True, rows=True)
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x · weightᵀ + bias, with `weight (out, in)`."""
     if not x.is_floating_point():

@@ -24,7 +24,7 @@ SLICED = 16  # windows above this are left to torch
 MAXIMUM: dict[int, Pool] = {1: torch.max_pool1d, 2: torch.max_pool2d, 3: torch.max_pool3d}
 
 
-@kernel()
+@kernel(rows=True)
 def avg_pool(
     x: Tensor,
     kernel_sizes: Ints,
@@ -67,7 +67,7 @@ def l2_pool(
     return torch.sqrt(means * math.prod(kernel_sizes))
 
 
-@kernel(exact=True)
+@kernel(exact=True, rows=True)
 def max_pool(
     x: Tensor,
     kernel_sizes: Ints,

@@ -30,6 +30,8 @@ change an argument. Return float32, int32, int64 or bool, whatever comes natural
 `@kernel(exact=True)` marks ops that move values or pick among them, so that nothing needs rounding.
 `@kernel(fresh=True)` promises that the result is always new memory, never a view or an argument, so that it is rounded in place,
 and what it reads may be overwritten once nobody else reads it (`overwriting.py`).
+`@kernel(rows=True)` promises that its first input, of rank 2 or more, may have any number of rows, each of which gives as many as
+before: a stack of samples then runs as one call, without `torch.vmap`.
 `@kernel("name")` serves a name that Python can't spell or another opset: `@kernel("constexpr_lut_to_dense", since="CoreML8")`
 replaces the older one from iOS18 on. `batch=False` says that `torch.vmap` must not see it: samples run one by one.
 Adding a kernel touches two files: its family module, and a row in `tests/mil/op_cases.py`.
@@ -105,6 +107,7 @@ class Kernel:
     batch: bool
     since: str
     fresh: bool = False
+    rows: bool = False
 
 
 KERNELS: dict[str, list[Kernel]] = {}
@@ -115,7 +118,12 @@ LAYOUTS: dict[str, Callable[[Op, Mapping[str, Any]], Layout]] = {}  # by annotat
 
 
 def kernel(
-    *types: str, exact: bool = False, fresh: bool = False, batch: bool = True, since: str = OPSETS[0]
+    *types: str,
+    exact: bool = False,
+    fresh: bool = False,
+    rows: bool = False,
+    batch: bool = True,
+    since: str = OPSETS[0],
 ) -> Callable[[Function], Function]:
     """Register a function for the op types given, or for the type of its own name."""
 
@@ -123,7 +131,7 @@ def kernel(
         parameters = {n: _annotation(p) for n, p in inspect.signature(function).parameters.items()}
         context = next((n for n, a in parameters.items() if a == "Context"), None)
         mil = {n: a for n, a in parameters.items() if a != "Context"}
-        entry = Kernel(function, mil, context, exact, batch, since, fresh)
+        entry = Kernel(function, mil, context, exact, batch, since, fresh, rows)
         for name in types or (function.__name__.rstrip("_"),):
             versions = KERNELS.setdefault(name, [])
             versions.append(entry)
