@@ -15,6 +15,7 @@ from gate.mil.constants import Constants
 from gate.mil.evaluator import Observe, Run
 from gate.mil.numerics import Precision, Rounding
 from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Value
+from gate.mil.quick import quick
 
 DTYPES = {"float32": "float32", "float64": "float32", "int64": "int32", "int32": "int32", "bool": "bool"}
 
@@ -35,13 +36,30 @@ def run_op(
     declared: tuple[str, ...] = (),
     observe: Observe | None = None,
 ) -> tuple[Any, ...]:
-    """Run one op; arrays are computed values, Python numbers and lists of them are constants."""
+    """Run one op, as who observes it does and as who does not; arrays are computed values, Python numbers and lists of them constants."""
     _, plan, values = one_op(op_type, inputs, expected, dtype, opset, precision, declared)
     slots = list(plan.presets)
     for slot, x in zip(plan.body.inputs, values, strict=True):
         slots[slot] = x
+    sooner = list(slots)
     Run(plan, slots, observe=observe).steps(plan.body.steps)
+    Run(plan, sooner).quickly(quick(plan.body))
+    for slot in plan.body.outputs:
+        assert same(slots[slot], sooner[slot])
     return tuple(slots[slot] for slot in plan.body.outputs)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Say whether two results are equal, bit for bit."""
+    if isinstance(a, Tensor):
+        return (
+            a.dtype == b.dtype
+            and a.shape == b.shape
+            and np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point())
+        )
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
 
 
 def one_op(

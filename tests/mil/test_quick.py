@@ -141,6 +141,17 @@ def test_one_row_is_multiplied_by_all_cores(with_bias: bool) -> None:
     assert torch.allclose(views, found, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias"), [([[1, 2], [3, 4], [5, 6]], [1, 0, 1]), ([[1.5, 2.0]], [3]), ([[1, 2]], [0.5])]
+)
+def test_floats_meet_integers(weight: list[list[float]], bias: list[float]) -> None:
+    """As iOS17 allows it: coremltools' own tests found that a plan had not."""
+    x = np.array([[1.0, -2.0]], np.float32)
+    expected = torch.tensor(x @ np.array(weight, np.float32).T + np.array(bias, np.float32))
+    (found,) = run_op("linear", {"x": x, "weight": weight, "bias": bias}, (expected,))
+    assert torch.equal(found, expected)
+
+
 PLANNED: dict[str, tuple[Callable[..., Any], tuple[int, ...], dict[str, Any]]] = {
     "conv": (conv, (1, 4, 9, 9), {"weight": torch.randn(6, 4, 3, 3), "pad_type": "same"}),
     "conv-1d": (conv, (2, 4, 9), {"weight": torch.randn(6, 4, 3), "pad_type": "custom", "pad": [2, 1]}),

@@ -29,9 +29,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @plan(linear)
 def product(sizes: Ints, weight: Tensor, bias: Tensor | None = None) -> Rest:
     """Return what `linear` comes down to for floats of these sizes."""
+    if any(part is not None and part.dtype is not torch.float32 for part in (weight, bias)):
+        return lambda x: linear(x, weight, bias)
     out, size = weight.shape
     several = math.prod(sizes) != size or out % SHARES or weight.numel() < WORTH_SHARING or not weight.is_contiguous()
-    if several or not weight.is_floating_point():
+    if several:
         return lambda x: F.linear(x, weight, bias)
     # One row: a product would read the weights with one core alone, a batch of products reads them with all.
     parts = weight.view(SHARES, out // SHARES, size)
