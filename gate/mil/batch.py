@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gate.mil.compiler import Plan, Step
+from gate.mil.compiler import FAULTS, Plan, Step
 from gate.mil.errors import OpFailed
 from gate.mil.program import Function, StateType
 
@@ -121,7 +121,7 @@ class Stack:
         mapped = any(s in self.mapped for s in slots)
         try:
             results = self.compute(step, mapped)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except FAULTS as error:
             raise OpFailed(f"{step.op.type} {step.op.name!r}: {error}") from error
         for slot, result in zip(step.outputs, results, strict=True):
             self.store(slot, result, mapped and step.op.type not in SHAPE_ONLY)

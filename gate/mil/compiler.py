@@ -20,8 +20,9 @@ from gate.mil.errors import OpFailed, UnsupportedOp
 from gate.mil.numerics import Precision, Rounding
 from gate.mil.ops.recurrent import torch_gates
 from gate.mil.ops.registry import ACCUMULATE16, LAYOUTS, NARROW, Kernel, Layout, find
-from gate.mil.program import Argument, Block, Constant, Function, Op, TensorType, Type
+from gate.mil.program import DAMAGE, Argument, Block, Constant, Function, Op, TensorType, Type
 
+FAULTS = (RuntimeError, ArithmeticError, AttributeError, *DAMAGE)  # what a step may raise over damaged programs
 LISTS = ("Ints", "Floats", "Bools", "Strings")
 LABELS = ("string", "int64")  # what `classify` returns is no tensor
 Settle = Callable[[Any], tuple[Any, ...]]
@@ -212,7 +213,10 @@ class _Compiler:
             outputs,
             batch=kernel.batch,
             fresh=kernel.fresh,
-            rows=kernel.rows and len(reads) == 1 and _has_rows(op, next(iter(kernel.parameters)), reads[0]),
+            rows=kernel.rows
+            and settle_one is not None
+            and len(reads) == 1
+            and _has_rows(op, next(iter(kernel.parameters)), reads[0]),
         )
 
     def refined(self, op: Op, rounding: Rounding) -> Kernel:

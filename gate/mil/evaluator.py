@@ -18,7 +18,7 @@ from torch import Tensor
 from gate.mil import ops as ops  # registers the kernels
 from gate.mil.batch import run_batch
 from gate.mil.blob import Array
-from gate.mil.compiler import Plan, Roundings, Step, compile_function, unpacked
+from gate.mil.compiler import FAULTS, Plan, Roundings, Step, compile_function, unpacked
 from gate.mil.constants import Constants, Exchanged
 from gate.mil.errors import BadInput, BadPackage, MilError, OpFailed
 from gate.mil.features import Feature, read_features
@@ -30,7 +30,6 @@ from gate.mil.quick import Quick, quick
 
 Observe = Callable[[Op, Mapping[str, Any], tuple[Any, ...]], None]
 Precise = str | Rounding | Callable[[Op], Rounding]
-FAULTS = (RuntimeError, ArithmeticError, AttributeError, *DAMAGE)
 
 
 @dataclass(eq=False)

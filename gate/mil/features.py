@@ -125,7 +125,10 @@ class Features:
         return {f.name: _write(f, results[f.name]) for f in self.outputs}
 
     def write_all(self, columns: Mapping[str, Any], count: int) -> Iterator[dict[str, Any]]:
-        """Yield the results of each of `count` samples as `write` does; a column holds their values, or the stack of their tensors."""
+        """Yield the results of each of `count` samples as `write` does; a column holds their values, or the stack of their tensors.
+
+        Arrays are parts of one that holds all samples: who keeps one keeps them all.
+        """
         names = [f.name for f in self.outputs]
         written = [_write_column(f, columns[f.name]) for f in self.outputs]
         return (dict(zip(names, (column[i] for column in written), strict=True)) for i in range(count))

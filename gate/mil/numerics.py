@@ -136,6 +136,6 @@ def tensor(array: Array) -> Tensor:
 def array(x: Tensor, dtype: str) -> Array:
     """Return a tensor as the numpy array of the declared dtype."""
     if dtype == "float16":
-        return x.half().contiguous().numpy()  # a copy, since floats are float32 here
+        return x.detach().half().contiguous().numpy()  # a copy, since floats are float32 here
     numpy_dtype: Any = {"bfloat16": "float32"}.get(dtype, dtype)
     return x.detach().numpy().astype(numpy_dtype, order="C")

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from gate.mil.compiler import Body, Step
+from gate.mil.compiler import FAULTS, Body, Step
 from gate.mil.numerics import FLOATS
 from gate.mil.ops.registry import PLANS
-from gate.mil.program import DAMAGE, TensorType
+from gate.mil.program import TensorType
 
 Values = list[Any]
 
@@ -62,7 +62,7 @@ def _rest(step: Step, names: tuple[str, ...]) -> Callable[..., Any]:
     if plan and sizes is not None:
         try:
             return plan(sizes, **step.constants)
-        except (RuntimeError, ArithmeticError, *DAMAGE):
+        except FAULTS:
             pass  # the run says what is wrong
     return partial(step.function, **step.constants) if step.constants else step.function
 

@@ -61,13 +61,13 @@ def group_of(test_id: str) -> str:
     return next((group for group, part in GROUPS if part in test_id), "programs and packages")
 
 
-AS_SHIPPED, FLOAT32 = "what coremltools runs by default", "float32, by INCLUDE_MIL_FP32_UNIT_TESTS"
+FLOAT32, OTHERS = "float32 back ends, off by default", "float16 back ends, and tests without one"
 FLOAT32_BACKENDS = ("precision='fp32'", "('mlprogram', 'fp32')")  # as coremltools.converters.mil.testing_reqs adds them
 
 
 def configuration_of(test_id: str) -> str:
-    """Tell whether coremltools runs a test by default, or only when asked for its float32 back ends."""
-    return FLOAT32 if any(part in test_id for part in FLOAT32_BACKENDS) else AS_SHIPPED
+    """Tell whether coremltools runs a test only when INCLUDE_MIL_FP32_UNIT_TESTS asks for float32 back ends."""
+    return FLOAT32 if any(part in test_id for part in FLOAT32_BACKENDS) else OTHERS
 
 
 def site_packages() -> Path:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gate.mil.ops.registry import Filters, Ints, Layout, Rest, bounded, kernel, layout, plan
-from gate.mil.program import Op, TensorType
+from gate.mil.program import DAMAGE, Op, TensorType
 
 Padding = list[tuple[int, int]]  # before and after, for each spatial dimension
 CONVOLVE: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -24,10 +24,7 @@ SCATTER: dict[int, Callable[..., Tensor]] = {
     3: torch.conv_transpose3d,
 }
 
-
 PACKS = torch.backends.mkldnn.is_available() and platform.machine() == "x86_64"  # type: ignore[no-untyped-call]
-CONVOLVE_PACKED: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
-PACK: Callable[..., Tensor] = torch.ops.mkldnn._reorder_convolution_weight
 WORTH_PACKING = 2**18  # multiplications; below, the call costs more
 
 
@@ -70,11 +67,11 @@ def conv(
     groups: int = 1,
 ) -> Tensor:
     """Convolve `x (n, c, *spatial)` with `weight (out, c / groups, *kernel)`."""
-    return convolution(list(x.shape), weight, bias, strides, pad_type, pad, dilations, groups)(x)
+    return plan_conv(list(x.shape), weight, bias, strides, pad_type, pad, dilations, groups)(x)
 
 
 @plan(conv)
-def convolution(
+def plan_conv(
     sizes: Ints,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -85,22 +82,20 @@ def convolution(
     groups: int = 1,
 ) -> Rest:
     """Return what `conv` comes down to for inputs of these sizes."""
-    window, rank = list(weight.shape[2:]), len(sizes) - 2
+    out, window, rank = weight.shape[0], list(weight.shape[2:]), len(sizes) - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     padding = spatial_padding(pad_type, pad, sizes[2:], window, strides, dilations)
     if is_product(sizes[2:], window, padding, groups):
         matrix = weight.flatten(1)
-        return lambda x: F.linear(x.flatten(1), matrix, bias).reshape(x.shape[0], -1, *window)
-    if any(before != after for before, after in padding):
-        whole = _convolve(weight, bias, strides, [0] * rank, dilations, groups)
-        return lambda x: whole(pad_spatial(x, padding))
-    return _convolve(weight, bias, strides, [before for before, _ in padding], dilations, groups)
-
-
-def _convolve(weight: Tensor, bias: Tensor | None, strides: Ints, before: Ints, dilations: Ints, groups: int) -> Rest:
+        return lambda x: F.linear(x.flatten(1), matrix, bias).reshape(x.shape[0], out, *window)
+    before = [before for before, _ in padding]
+    if any(n != after for n, (_, after) in zip(before, padding, strict=True)):
+        function = CONVOLVE[rank]
+        return lambda x: function(pad_spatial(x, padding), weight, bias, strides, [0] * rank, dilations, groups)
     if weight.is_mkldnn:
-        return lambda x: CONVOLVE_PACKED(x, weight, bias, before, strides, dilations, groups, "none", [], "")
-    function = CONVOLVE[len(strides)]
+        convolve, dense = torch.ops.mkldnn._convolution_pointwise, None if bias is None else bias.contiguous()
+        return lambda x: convolve(x, weight, dense, before, strides, dilations, groups, "none", [], "")
+    function = CONVOLVE[rank]
     return lambda x: function(x, weight, bias, strides, before, dilations, groups)
 
 
@@ -109,18 +104,29 @@ def is_product(sizes: Ints, window: Ints, padding: Padding, groups: int) -> bool
     return groups == 1 and {*sizes, *window} == {1} and not any(map(any, padding))
 
 
+class Hint(NamedTuple):
+    """What oneDNN wants to know before it packs filters."""
+
+    padding: Ints
+    strides: Ints
+    dilations: Ints
+    groups: int
+    sizes: Ints
+
+
 @layout("Filters")
 def filters(op: Op, constants: Mapping[str, Any]) -> Layout:
     """Lay out the filters of a 2-D convolution: packed by oneDNN if its sizes are known and large, else channels last."""
     kinds = [v.type for v in (op.inputs["x"][0], op.inputs["weight"][0], op.outputs[0])]
     sizes, window, made = ((kind.sizes or []) if isinstance(kind, TensorType) else [] for kind in kinds)
-    hint = _hint(sizes, window, **{n: v for n, v in constants.items() if n in HINTS})
+    try:
+        hint = _hint(sizes, window, **{n: v for n, v in constants.items() if n not in ("x", "weight", "bias")})
+    except DAMAGE:
+        hint = None  # the run says what is wrong
     if hint is None or math.prod(made) * math.prod(window[1:]) < WORTH_PACKING:
         return Layout("channels last", channels_last)
-    return Layout(f"packed for {hint}", lambda weight: packed(weight, *hint))
-
-
-HINTS = ("strides", "pad_type", "pad", "dilations", "groups")
+    # Inputs of other sizes share what was packed for the first: it is for all of them alike, as far as we measured.
+    return Layout(f"packed for {hint[:-1]}", lambda weight: packed(weight, hint))
 
 
 def _hint(
@@ -131,24 +137,27 @@ def _hint(
     pad: Ints | None = None,
     dilations: Ints | None = None,
     groups: int = 1,
-) -> tuple[Ints, Ints, Ints, int, Ints] | None:
-    """Return what oneDNN wants to know before it packs filters; nothing if it can't, or must not."""
+) -> Hint | None:
+    """Return what packing needs; nothing if oneDNN can't pack such filters, or must not."""
     strides, dilations = strides or [1, 1], dilations or [1, 1]
-    sound = PACKS and len(sizes) == len(window) == 4 and min(*sizes, *window, *strides, *dilations, groups) > 0
-    if not sound or sizes[1] != window[1] * groups or window[0] % groups:
+    sound = PACKS and len(sizes) == len(window) == 4 and len(strides) == len(dilations) == 2
+    if not sound or min(*sizes, *window, *strides, *dilations, groups) < 1:
+        return None
+    if sizes[1] != window[1] * groups or window[0] % groups:
         return None
     padding = spatial_padding(pad_type, pad, sizes[2:], window[2:], strides, dilations)
     if is_product(sizes[2:], window[2:], padding, groups) or any(before != after for before, after in padding):
         return None
-    return [before for before, _ in padding], strides, dilations, groups, sizes
+    return Hint([before for before, _ in padding], strides, dilations, groups, sizes)
 
 
-def packed(weight: Tensor, *hint: Any) -> Tensor:
+def packed(weight: Tensor, hint: Hint) -> Tensor:
     """Pack filters once, which torch does anew for each convolution with plain ones."""
     try:
-        return PACK(weight, *hint)
+        result: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *hint)
     except RuntimeError:  # no floats, or sizes that oneDNN can't do
         return channels_last(weight)
+    return result
 
 
 def channels_last(weight: Tensor) -> Tensor:

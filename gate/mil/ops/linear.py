@@ -21,23 +21,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not x.is_floating_point():
         exact = torch.matmul(x.double(), weight.double().T)  # integers up to 2⁵³ are exact
         return _integer(exact if bias is None else exact + bias)
-    # From iOS17 on integers may meet floats; what has x's dtype already is not copied.
-    weight, bias = weight.to(x.dtype), bias if bias is None else bias.to(x.dtype)
-    return F.linear(x, weight, bias) if is_stack(x) else product(list(x.shape), weight, bias)(x)
+    if is_stack(x) or x.dtype is not torch.float32:
+        return F.linear(x, *_as(x, weight, bias))
+    return plan_linear(list(x.shape), weight, bias)(x)
 
 
 @plan(linear)
-def product(sizes: Ints, weight: Tensor, bias: Tensor | None = None) -> Rest:
+def plan_linear(sizes: Ints, weight: Tensor, bias: Tensor | None = None) -> Rest:
     """Return what `linear` comes down to for floats of these sizes."""
     if any(part is not None and part.dtype is not torch.float32 for part in (weight, bias)):
-        return lambda x: linear(x, weight, bias)
+        return lambda x: F.linear(x, *_as(x, weight, bias))
     out, size = weight.shape
-    several = math.prod(sizes) != size or out % SHARES or weight.numel() < WORTH_SHARING or not weight.is_contiguous()
-    if several:
+    one_row = math.prod(sizes) == size and (bias is None or bias.shape == (out,))
+    if not one_row or weight.numel() < WORTH_SHARING or out % SHARES or not weight.is_contiguous():
         return lambda x: F.linear(x, weight, bias)
-    # One row: a product would read the weights with one core alone, a batch of products reads them with all.
+    # A product of one row would read the weights with one core alone; a batch of products reads them with all.
     parts = weight.view(SHARES, out // SHARES, size)
-    added = None if bias is None else bias.view(SHARES, out // SHARES, 1)
+    added = None if bias is None else bias.reshape(SHARES, out // SHARES, 1)
 
     def shared(x: Tensor) -> Tensor:
         column = x.reshape(1, size).t().expand(SHARES, size, 1)
@@ -45,6 +45,11 @@ def product(sizes: Ints, weight: Tensor, bias: Tensor | None = None) -> Rest:
         return row.view(*sizes[:-1], out)
 
     return shared
+
+
+def _as(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return weights with the dtype of `x`: from iOS17 on integers may meet floats. What has it already is not copied."""
+    return weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
 
 
 @kernel()

@@ -24,7 +24,7 @@ from torch import Tensor
 from gate.mil.numerics import half
 from gate.mil.ops import conv as conv_ops
 from gate.mil.ops import pool as pool_ops
-from gate.mil.ops.registry import ACCUMULATE16, NARROW, Filters, Ints, variant
+from gate.mil.ops.registry import ACCUMULATE16, NARROW, Ints, variant
 
 SOFTPLUS_CLIFF = 10.4  # measured: 10.408, apple/coremltools#2687
 
@@ -296,7 +296,7 @@ def linear16(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @variant(ACCUMULATE16, "conv")
 def conv16(
     x: Tensor,
-    weight: Filters,
+    weight: Tensor,
     bias: Tensor | None = None,
     strides: Ints | None = None,
     pad_type: str = "valid",
@@ -307,7 +307,6 @@ def conv16(
     """Add the contribution of each input channel and kernel element in turn."""
     rank = x.dim() - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
-    weight = weight.to_dense() if weight.is_mkldnn else weight
     window = list(weight.shape[2:])
     padding = conv_ops.spatial_padding(pad_type, pad, list(x.shape[2:]), window, strides, dilations)
     x = conv_ops.pad_spatial(x, padding)

@@ -77,11 +77,11 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Tensor:
     """Largest of each window; padding is minus infinity."""
-    return largest(list(x.shape), kernel_sizes, pad_type, strides, pad, ceil_mode)(x)
+    return plan_max_pool(list(x.shape), kernel_sizes, pad_type, strides, pad, ceil_mode)(x)
 
 
 @plan(max_pool)
-def largest(
+def plan_max_pool(
     sizes: Ints,
     kernel_sizes: Ints,
     pad_type: str,
