@@ -21,9 +21,8 @@ from gate.mil.errors import OpFailed
 from gate.mil.program import Function, StateType
 
 Sample = Mapping[str, Tensor]
-Columns = Mapping[
-    str, Sequence[Any] | Tensor
-]  # for each output the values of all samples, as a stack if they are tensors
+# For each output the values of all samples, as a stack if they are tensors.
+Columns = Mapping[str, Sequence[Any] | Tensor]
 One = Callable[[Sample], dict[str, Any]]
 
 SHAPE_ONLY = frozenset({"shape", "fill_like"})  # the same for all samples of a stack

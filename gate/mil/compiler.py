@@ -213,10 +213,7 @@ class _Compiler:
             outputs,
             batch=kernel.batch,
             fresh=kernel.fresh,
-            rows=kernel.rows
-            and settle_one is not None
-            and len(reads) == 1
-            and _has_rows(op, next(iter(kernel.parameters)), reads[0]),
+            rows=kernel.rows and settle_one is not None and _reads_rows(op, kernel, reads),
         )
 
     def refined(self, op: Op, rounding: Rounding) -> Kernel:
@@ -237,9 +234,10 @@ class _Compiler:
         return _several(op, settles, types), None
 
 
-def _has_rows(op: Op, first: str, read: Read) -> bool:
-    """Say whether an op's first input is the one it reads, and has rows."""
-    kind = op.inputs[first][0].type if read[0] == first else None
+def _reads_rows(op: Op, kernel: Kernel, reads: list[Read]) -> bool:
+    """Say whether an op reads its first input alone, and that has rows."""
+    first = next(iter(kernel.parameters))
+    kind = op.inputs[first][0].type if [name for name, _, _ in reads] == [first] else None
     return isinstance(kind, TensorType) and len(kind.shape or ()) > 1
 
 

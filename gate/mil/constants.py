@@ -172,24 +172,24 @@ class Constants:
 
     def _shared(self, constant: Constant, form: Form, dtype: str, rounding: Rounding, layout: Layout) -> Tensor:
         if not isinstance(constant, Decoded) and constant.array.nbytes < SHARED_BYTES:
-            return layout.apply(self._settled(constant, form, dtype, rounding))
+            return self._settled(constant, form, dtype, rounding, layout)
         digest = self.digest(constant) + repr(form).encode()
         tensor = _tensors.get(digest)
         if tensor is None:
-            tensor = _tensors[digest] = layout.apply(self._settled(constant, form, dtype, rounding))
+            tensor = _tensors[digest] = self._settled(constant, form, dtype, rounding, layout)
         return tensor
 
     def _is_exact(self, constant: Constant) -> bool:
         """Say whether the values are float16 already, since they were stored so."""
         return constant.source.is_exact if isinstance(constant, Decoded) else constant.array.dtype == np.float16
 
-    def _settled(self, constant: Constant, form: Form, dtype: str, rounding: Rounding) -> Tensor:
+    def _settled(self, constant: Constant, form: Form, dtype: str, rounding: Rounding, layout: Layout) -> Tensor:
         tensor = numerics.tensor(constant.array)
         if form.as_half:
             tensor = numerics.half_constant(tensor)
         elif not self._is_exact(constant):
             tensor = numerics.settle(dtype, rounding)(tensor)
-        return tensor
+        return layout.apply(tensor)
 
 
 class Exchanged(Constants):

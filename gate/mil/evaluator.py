@@ -210,7 +210,8 @@ class Evaluator:
             self.function.inputs, self.plan.body.inputs, self.plan.settle_inputs, strict=True
         ):
             values[slot] = settle(inputs[value.name]) if value.name in inputs else self._state(value.name, state)
-        kept, run = tuple(keep), Run(self.plan, values, seed, observe)
+        run = Run(self.plan, values, seed, observe)
+        kept = tuple(keep)
         with torch.inference_mode():
             if observe or given or kept:
                 run.steps(self._body(given or {}, kept, values))

@@ -20,7 +20,7 @@ from gate.mil.program import Block, Constant, Op
 
 
 class Variants:
-    """One program on one stack of samples, and what it would answer with other weights."""
+    """One program on one stack of samples: its own `answers`, and what it would answer with other weights."""
 
     def __init__(self, evaluator: Evaluator, samples: Sequence[Mapping[str, Any]]) -> None:
         self._evaluator = evaluator
@@ -30,19 +30,14 @@ class Variants:
         if stackable(self._plan, evaluator.function):
             self._base = Stack(self._plan, evaluator.function)
             columns = self._base.run(self._samples)
-            self._answers = list(evaluator.features.write_all(columns, len(self._samples)))
+            self.answers = list(evaluator.features.write_all(columns, len(self._samples)))
         else:
-            self._answers = [evaluator.features.write(evaluator.run(sample)) for sample in self._samples]
+            self.answers = [evaluator.features.write(evaluator.run(sample)) for sample in self._samples]
 
     @property
     def held_bytes(self) -> int:
         """How much memory the kept values take; nothing where samples run whole."""
         return self._base.live_bytes if self._base is not None else 0
-
-    @property
-    def answers(self) -> list[dict[str, Any]]:
-        """What the program itself answers."""
-        return self._answers
 
     def answer(self, weights: Mapping[str, Array]) -> list[dict[str, Any]]:
         """Return the answers with these weights, by the names of their constants."""

@@ -88,14 +88,12 @@ def plan_conv(
     if is_product(sizes[2:], window, padding, groups):
         matrix = weight.flatten(1)
         return lambda x: F.linear(x.flatten(1), matrix, bias).reshape(x.shape[0], out, *window)
-    before = [before for before, _ in padding]
-    if any(n != after for n, (_, after) in zip(before, padding, strict=True)):
-        function = CONVOLVE[rank]
+    function, before = CONVOLVE[rank], [before for before, _ in padding]
+    if any(before != after for before, after in padding):
         return lambda x: function(pad_spatial(x, padding), weight, bias, strides, [0] * rank, dilations, groups)
     if weight.is_mkldnn:
         convolve, dense = torch.ops.mkldnn._convolution_pointwise, None if bias is None else bias.contiguous()
         return lambda x: convolve(x, weight, dense, before, strides, dilations, groups, "none", [], "")
-    function = CONVOLVE[rank]
     return lambda x: function(x, weight, bias, strides, before, dilations, groups)
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gate.mil.ops.conv import Padding, pad_spatial, spatial_padding
-from gate.mil.ops.registry import Ints, Rest, is_stack, kernel, plan
+from gate.mil.ops.registry import Ints, Rest, kernel, plan
 
 Pool = Callable[..., Tensor]
 AVERAGE: dict[int, Pool] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -106,15 +106,12 @@ def plan_max_pool(
         return x
 
     padded = [n + sum(pair) for n, pair in zip(sizes[2:], padding, strict=True)]
-    if max(kernel_sizes) > SLICED or any(k > n for k, n in zip(kernel_sizes, padded, strict=True)):
-        return whole
     few = math.prod(sizes) < SMALL
-    return lambda x: whole(x) if _suits_torch(x, few) else sliced(x)
-
-
-def _suits_torch(x: Tensor, few: bool) -> bool:
-    """Say whether torch's own pooling is the faster one: for few elements, or for channels that lie last; never for stacks."""
-    return not is_stack(x) and (few or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)))
+    if few or max(kernel_sizes) > SLICED or any(k > n for k, n in zip(kernel_sizes, padded, strict=True)):
+        return whole
+    if len(sizes) != 4:
+        return sliced
+    return lambda x: whole(x) if x.is_contiguous(memory_format=torch.channels_last) else sliced(x)
 
 
 def _largest(x: Tensor, axis: int, window: int, stride: int) -> Tensor:
