@@ -428,7 +428,7 @@ def cold_load(path: Path, clock: Callable[[], float]) -> tuple[float, float]:
     return load_ms, fill_ms
 
 
-PAUSE_S = 0.05
+PAUSE_S, UNMEASURED = 0.05, 5
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -436,14 +436,15 @@ def race(runs: list[Callable[[], Any]], rounds: int, repeat: int, clock: Callabl
     """Return the best milliseconds of each, taken in turns.
 
     The threads of OpenMP and of onnxruntime go on spinning after their work, and would take a core from the next: wait for them,
-    then let the one whose turn it is run once unmeasured.
+    then let the one whose turn it is run until its threads, its memory and the caches are its own.
     """
     best = [math.inf] * len(runs)
     with torch.inference_mode():
         for _ in range(rounds):
             for i, run in enumerate(runs):
                 time.sleep(PAUSE_S)
-                run()
+                for _ in range(UNMEASURED):
+                    run()
                 start = clock()
                 for _ in range(repeat):
                     run()
