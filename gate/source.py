@@ -27,6 +27,7 @@ from gate.files import is_lfs_pointer, sha256_file
 from gate.kept import Refused, Shelf
 from gate.metrics import is_own, own_parameters
 from gate.mil import MilError, Unsupported, load_program
+from gate.mil.program import default_function, described
 from gate.policy import Precision, Target
 from gate.protocol import ConversionAnswer, Description, FaultKind, MetricAnswer, Port, SourceMap, Startup, Verb
 from gate.remote import Distant
@@ -505,9 +506,10 @@ def describe_package(package: Path) -> Description:
     """Describe a package as a source: its interface, and the bytes of its weights."""
     specification = _specification(package)
     weights = weight_bytes(package)
+    description = described(specification, default_function(specification))
     return Description(
-        inputs=tuple(_port(feature) for feature in specification.description.input),
-        outputs=tuple(_port(feature) for feature in specification.description.output),
+        inputs=tuple(_port(feature) for feature in description.input),
+        outputs=tuple(_port(feature) for feature in description.output),
         parameters=0,
         parameter_bytes=weights,
         nodes=operation_count(package),

@@ -228,6 +228,34 @@ def test_a_truncated_package_is_a_fault_and_no_crash(tmp_path):
     assert "Cut.mlpackage: Data/com.apple.CoreML/model.mlmodel" in report.models[0].shipped.results[0].message
 
 
+TWO_FUNCTIONS = """
+def convert():
+    import coremltools as ct
+    both = ct.utils.MultiFunctionDescriptor()
+    for name, width in (("coarse", 4), ("fine", 8)):
+        traced = torch.jit.trace(build(width), example())
+        inputs = [ct.TensorType(name="x", shape=(1, 1, 8, 8))]
+        ct.convert(traced, inputs=inputs, minimum_deployment_target=ct.target.iOS18).save(f"{name}.mlpackage")
+        both.add_function(f"{name}.mlpackage", "main", name)
+    both.default_function_name = "fine"
+    ct.utils.save_multifunction(both, "Both.mlpackage")
+
+convert()
+"""
+
+
+def test_of_several_functions_the_default_is_judged_and_the_others_are_named(tmp_path):
+    subprocess.run([sys.executable, "-c", MODEL + TWO_FUNCTIONS], cwd=tmp_path, check=True, capture_output=True)
+    config = CONFIG.replace("{factory: model.py:build, example: model.py:example}", "{coreml: Both.mlpackage}")
+
+    report = run(tmp_path, config.replace("iOS17", "iOS18") + "    explore: [palette-4bit]\n")
+
+    assert outcomes(report)["float16"] == "pass"
+    assert outcomes(report, 1)["accuracy"] == "pass"
+    (told,) = [f for f in report.models[0].shipped.results[0].findings if f.rule == "feasibility.functions"]
+    assert "the default function, fine; not for coarse" in told.message
+
+
 def test_items_of_another_shape_are_refused(tmp_path):
     np.savez(tmp_path / "eval.npz", input=np.zeros((8, 5), np.float32), label=np.zeros(8))
 

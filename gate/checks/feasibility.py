@@ -61,7 +61,7 @@ def judge(conversion: Conversion, pitfalls: tuple[Finding, ...] = ()) -> Result:
 
 def measure(subject: Subject) -> tuple[Finding, ...]:
     """Apply the pitfall rules to the candidate, and the policy's patterns; what cannot be read, other checks say."""
-    return (*_patterns(subject), *_pitfalls(subject))
+    return (*_patterns(subject), *_pitfalls(subject), *_functions(subject))
 
 
 def _patterns(subject: Subject) -> tuple[Finding, ...]:
@@ -80,6 +80,20 @@ def _pitfalls(subject: Subject) -> tuple[Finding, ...]:
     except MilError:
         return ()
     return tuple(_located(finding, subject.conversion) for finding in found)
+
+
+def _functions(subject: Subject) -> tuple[Finding, ...]:
+    """Of several functions one answers: say which, since the others are only converted, read and weighed."""
+    try:
+        program = load_program(subject.candidate.package.path)
+    except MilError:
+        return ()
+    others = [name for name in program.functions if name != program.default_function]
+    if not others:
+        return ()
+    what = f"Answers are judged for the default function, {program.default_function}; not for {', '.join(others)}."
+    advice = "judge each function's own package before they are joined"
+    return (Finding(rule="feasibility.functions", severity=Severity.WARNING, message=what[:4_000], advice=advice),)
 
 
 def _located(finding: Finding, conversion: Conversion) -> Finding:

@@ -23,7 +23,7 @@ from gate.engine import Session, apple, plain
 from gate.engine.device import DeviceRequest, Reply
 from gate.engine.stopwatch import Request, Timings
 from gate.errors import NoAnswer
-from gate.mil.program import load_program
+from gate.mil.program import described, load_program
 from gate.report import Environment
 
 Array = npt.NDArray[Any]
@@ -210,11 +210,9 @@ def has_states(package: Path) -> bool:
 
 
 def _description(package: Path) -> Any:
-    """The description of the function that runs: a package of several functions describes each on its own."""
+    """The description of the function that runs."""
     program = load_program(package)
-    described = program.spec.description
-    own = [function for function in described.functions if function.name == program.default_function]
-    return own[0] if own else described
+    return described(program.spec, program.default_function)
 
 
 class CoreMLSession:

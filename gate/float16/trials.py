@@ -134,8 +134,8 @@ class Trials:
             return Local(self._worst(step, scratch))
 
     def read(self, place: Place) -> dict[str, Any]:
-        """The exact inputs of an op."""
-        return self._exact_steps[place.index].read(self.values)
+        """The exact inputs of an op, weights as plain tensors."""
+        return unpacked(self._exact_steps[place.index].read(self.values))
 
     def results(self, place: Place, *, half: bool = False) -> list[Tensor]:
         """The results of an op on exact inputs."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from gate.mil.blob import Array
 from gate.mil.errors import BadInput, BadPackage, Unsupported
-from gate.mil.program import Function, Program, StateType, TensorType
+from gate.mil.program import Function, Program, StateType, TensorType, described
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,10 +136,7 @@ class Features:
 
 def read_features(program: Program, function: Function) -> Features:
     """Read the description of one function."""
-    description = program.spec.description
-    for candidate in description.functions:
-        if candidate.name == function.name:
-            description = candidate
+    description = described(program.spec, function.name)
     tensors = {v.name: v.type for v in function.inputs if isinstance(v.type, TensorType)}
     states = {v.name: v.type.wrapped for v in function.inputs if isinstance(v.type, StateType)}
     inputs = tuple(_feature(f, tensors.get(f.name)) for f in description.input)

@@ -302,9 +302,20 @@ def _program(spec: Any, root: Path | None, path: Path | None) -> Program:
     functions = {name: reader.function(name, f) for name, f in sorted(spec.mlProgram.functions.items())}
     if not functions:
         raise BadPackage("the program has no function")
-    default = spec.description.defaultFunctionName or ("main" if "main" in functions else next(iter(functions)))
+    default = default_function(spec)
     head = type(spec)(specificationVersion=spec.specificationVersion, description=spec.description)
     return Program(MappingProxyType(functions), default, head, path)
+
+
+def default_function(spec: Any) -> str:
+    """Name the function that runs where nobody chooses one."""
+    functions = spec.mlProgram.functions
+    return spec.description.defaultFunctionName or ("main" if "main" in functions else min(functions, default=""))
+
+
+def described(spec: Any, function: str) -> Any:
+    """Return the description of a function: a package of several describes each on its own."""
+    return next((f for f in spec.description.functions if f.name == function), spec.description)
 
 
 class _Reader:
