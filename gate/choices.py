@@ -11,40 +11,11 @@ from pathlib import Path
 from gate.mil import MilError
 from gate.mil.program import Argument, Block, Op, Value, load_program
 
-CHOOSES = frozenset(
-    [
-        "reduce_argmax",
-        "reduce_argmin",
-        "argsort",
-        "topk",
-        "equal",
-        "not_equal",
-        "greater",
-        "greater_equal",
-        "less",
-        "less_equal",
-        "logical_and",
-        "logical_or",
-        "logical_xor",
-        "logical_not",
-    ]
-)
-MOVES = frozenset(
-    [
-        "cast",
-        "identity",
-        "reshape",
-        "squeeze",
-        "expand_dims",
-        "transpose",
-        "concat",
-        "stack",
-        "slice_by_index",
-        "slice_by_size",
-        "reverse",
-        "flatten2d",
-    ]
-)
+COMPARES = frozenset({"equal", "not_equal", "greater", "greater_equal", "less", "less_equal"})
+COMBINES = frozenset({"logical_and", "logical_or", "logical_xor", "logical_not"})
+CHOOSES = COMPARES | COMBINES | {"reduce_argmax", "reduce_argmin", "argsort", "topk"}
+PICKS = frozenset({"slice_by_index", "slice_by_size", "gather", "gather_along_axis", "gather_nd"})
+MOVES = PICKS | {"cast", "identity", "reshape", "squeeze", "expand_dims", "transpose", "concat", "stack", "reverse"}
 
 
 def choices(package: Path) -> frozenset[str]:

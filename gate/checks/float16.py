@@ -264,6 +264,8 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         environment=engine.environment,
         notes=(*noted, *_nonfinite(seen.samples, seen.reference)),
     )
+    if ordered := _in_exact_order(facts, models, seen, budget):
+        return ordered
     tier = Tier.DECLARED
     if not any(breaks(d, budget, facts.labelled) for d in facts.declared):
         if engine.environment.engine == "mil":
@@ -275,6 +277,31 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
+
+
+def _in_exact_order(facts: Facts, models: "Models", seen: Seen, budget: Float16Budget | None) -> Facts | None:
+    """What is left of a failure when near-equal candidates stand in float32's order; None if it fails then too."""
+    if facts.environment.engine != "mil" or not any(breaks(d, budget, facts.labelled) for d in facts.declared):
+        return None
+    from gate.float16.order import in_exact_order
+
+    limit = (budget.error if budget else None) or FAIL_ERROR
+    found = in_exact_order(models, seen.samples, limit)
+    if found is None:
+        return None
+    answers, op = found
+    left = seen.differences(answers)
+    if any(breaks(d, budget, facts.labelled) for d in left):
+        return None
+    worst = max(facts.declared, key=lambda d: (not d.sound, d.error))
+    told = Finding(
+        rule="float16.order",
+        severity=Severity.WARNING,
+        op=op,
+        message=f"Near-equal candidates change places: {describe(worst)}, in float32's order by {percent(max(d.error for d in left))}.",
+        advice="let the app rely on no order among equal scores, or keep this op and its scores in float32",
+    )
+    return replace(facts, declared=left, notes=(*facts.notes, told))
 
 
 def _worst_error(facts: Facts) -> float:
