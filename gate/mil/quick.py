@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of a step can be done before the first run?
 
-A run that nobody observes needs no names: each of its steps is one call that reads slots of the list of values and fills one (those
-with several results, or that run blocks, stay as they are). Where
-sizes and all inputs but one are known at load, a kernel may have worked out the rest then (`registry.plan`). Starting an op
-costs a small network more than computing it. Nested blocks are prepared alike: the body of a loop is started the most often.
+A run that nobody observes needs no names: each of its steps is one call that reads slots of the list of values and fills one
+(steps with several results, or with blocks, stay as they are). Where the sizes and most inputs are known at load, a kernel may have
+worked out the rest then (`registry.plan`). Starting an op costs a small network more than computing it. Nested blocks are prepared
+alike: nothing is started as often as the body of a loop.
 """
 
 from __future__ import annotations
@@ -75,13 +75,10 @@ def _prepared(step: Step) -> Quick | Step:
 
 def _call(step: Step, settle: Callable[[Any], Any]) -> Callable[[Values], Any]:
     kernel, slots = step.function, _slots(step)
-    parameters = _parameters(kernel)
-    names = tuple(name for name in parameters if name in slots)
-    before = parameters[: parameters.index(names[0])] if names else ()
-    by_place = names == parameters[len(before) : len(before) + len(names)] and step.constants.keys() >= set(before)
-    if not names or not by_place:
+    names = tuple(name for name in _parameters(kernel) if name in slots)
+    function = _planned(step, names) or _by_place(step, names)
+    if function is None:
         return lambda values: settle(kernel(**step.read(values)))
-    function = _rest(step, names, before)
     if len(names) == 1:
         a = slots[names[0]]
         return lambda values: settle(function(values[a]))
@@ -98,14 +95,28 @@ def _slots(step: Step) -> dict[str, int]:
     return slots if len(slots) == len(step.reads) else {}
 
 
-def _rest(step: Step, names: tuple[str, ...], before: tuple[str, ...]) -> Callable[..., Any]:
-    """Return what is left of a kernel once its constants are known, those in front of the others among them."""
-    plan, sizes = PLANS.get(step.function), None if before else _sizes(step, names)
-    if plan and sizes is not None:
-        try:
-            return plan(sizes, **step.constants)
-        except FAULTS:
-            pass  # the run says what is wrong
+def _planned(step: Step, names: tuple[str, ...]) -> Callable[..., Any] | None:
+    """Return what is left of a kernel that plans, if the inputs named are those that its plan leaves open."""
+    plan, sizes = PLANS.get(step.function), _sizes(step, names)
+    if plan is None or sizes is None or names != _left_open(step.function, plan):
+        return None
+    try:
+        return plan(sizes, **step.constants)
+    except FAULTS:
+        return None  # the run says what is wrong
+
+
+def _left_open(kernel: Callable[..., Any], plan: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(name for name in _parameters(kernel) if name not in _parameters(plan))
+
+
+def _by_place(step: Step, names: tuple[str, ...]) -> Callable[..., Any] | None:
+    """Return a kernel with its constants, if the inputs named follow each other and constants alone stand before them."""
+    parameters = _parameters(step.function)
+    before = parameters[: parameters.index(names[0])] if names else ()
+    in_a_row = names == parameters[len(before) : len(before) + len(names)]
+    if not names or not in_a_row or not step.constants.keys() >= set(before):
+        return None
     if not step.constants:
         return step.function
     named = {name: value for name, value in step.constants.items() if name not in before}
@@ -121,8 +132,8 @@ def _kind(declared: Type) -> Kind | None:
 
 
 def _sizes(step: Step, names: tuple[str, ...]) -> list[int] | None:
-    """Return the sizes of what a step reads, if that is one tensor of floats and none of them is open."""
-    kind = step.op.inputs[names[0]][0].type if len(names) == 1 else None
+    """Return the sizes of the first tensor that a step reads, if it is one of floats and none of them is open."""
+    kind = step.op.inputs[names[0]][0].type if names else None
     return kind.sizes if isinstance(kind, TensorType) and kind.dtype in FLOATS else None
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from gate.mil.batch import Stack
 from gate.mil.ops import scatter_gather
 from gate.mil.ops.image_resizing import resample, resize_nearest_neighbor
+from gate.mil.ops.registry import PLANS
 from gate.mil.ops.tensor_operation import WORTH_SELECTING, band_part, pad, topk
 from tests.mil.programs import one_op, run_op, same
 
@@ -164,6 +165,41 @@ def test_one_index_outside_writes_nothing_and_spares_the_others(bad: float) -> N
         with pytest.raises((IndexError, ValueError)):
             kernel(data, indices, torch.ones(3), validate_indices=True)
     assert scatter_gather.scatter_nd_ios17(data, indices[:, None], torch.ones(3)).tolist() == [0, 1, 0, 0, 1]
+
+
+SLICES = {
+    "rows": np.s_[1:3],
+    "inner": np.s_[:, 1:-1],
+    "steps": np.s_[..., ::2],
+    "column": np.s_[:, :, 4],
+    "some": np.s_[1::2, 2, 1:4],
+}
+
+
+@pytest.mark.parametrize("opset", ["CoreML5", "CoreML7"])
+@pytest.mark.parametrize("part", SLICES.values(), ids=SLICES.keys())
+def test_an_assigned_slice_is_numpys(part: Any, opset: str) -> None:
+    wanted, places = random("special", 4, 5, 6).numpy(), np.arange(120).reshape(4, 5, 6)[part].ravel()
+    data, updates = wanted.copy().ravel(), np.arange(float(places.size), dtype=np.float32)
+    wanted[part] = updates.reshape(wanted[part].shape)
+    inputs = {"data": data, "indices": places.tolist(), "updates": updates, "mode": "update"}
+    assert PLANS[scatter_gather.scatter]([120], torch.from_numpy(places), mode="update")
+    (found,) = run_op("scatter", inputs, (torch.from_numpy(wanted).flatten(),), opset=opset)
+    assert torch.equal(bits(found), bits(torch.from_numpy(wanted).flatten()))
+
+
+@pytest.mark.parametrize(
+    "places", [[0, 1, 2, 1, 2, 3], [2, 1, 0], [0, 1, 3], [0, 2, 3, 4], [0, 2, 5, 6], [0, 0], [3], [5, 6, 7], [-1, 0]]
+)
+def test_places_that_make_no_slice_are_written_one_by_one(places: list[int]) -> None:
+    assert PLANS[scatter_gather.scatter]([7], torch.tensor(places).int(), mode="update") is None
+    updates, wanted = np.arange(1.0, len(places) + 1), torch.zeros(7)
+    for place, value in zip(places, updates, strict=True):
+        if 0 <= place < 7:
+            wanted[place] = value
+    inputs = {"data": np.zeros(7), "indices": places, "updates": updates, "mode": "update"}
+    (found,) = run_op("scatter", inputs, (wanted,), opset="CoreML7")
+    assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("place", [[2, 0], [-3, 0], [0, 9]])

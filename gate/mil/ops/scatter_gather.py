@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from gate.mil.ops.registry import is_stack, kernel
+from gate.mil.ops.registry import Ints, Rest, is_stack, kernel, plan
 
 IOS17 = "CoreML7"
 
@@ -73,6 +73,26 @@ def scatter_ios17(
         return _scatter_slices(data, indices.long(), updates, axis, mode)
     places = _or_past_the_end(indices, size, validate_indices)
     return _scatter_slices(_with_spare(data, axis), places, updates, axis, mode).narrow(axis, 0, size)
+
+
+@plan(scatter)
+@plan(scatter_ios17)
+def plan_scatter(
+    sizes: Ints, indices: Tensor, axis: int = 0, mode: str = "add", validate_indices: bool = False
+) -> Rest | None:
+    """Return what `scatter` comes down to for indices that make a slice: `x[:, 1:-1] = y` is converted to flat places."""
+    flat = len(sizes) == 1 and mode == "update" and indices.dim() == 1 and _all_inside(indices, sizes[0])
+    shape, strides = _slice(indices.long()) if flat else ([], [])
+    if not shape:
+        return None
+    first = int(indices[0])
+
+    def assigned(data: Tensor, updates: Tensor) -> Tensor:
+        written = data.clone(memory_format=torch.contiguous_format)
+        written.as_strided(shape, strides, first).copy_(updates.reshape(shape))
+        return written
+
+    return assigned
 
 
 @kernel()
@@ -171,6 +191,24 @@ def _flat_place(places: list[Tensor], sizes: torch.Size) -> Tensor:
     for place, size in zip(places, sizes, strict=True):
         flat = flat * size + place
     return flat
+
+
+def _slice(places: Tensor) -> tuple[Ints, Ints]:
+    """Return the shape and strides of a slice that has these flat places, in order; two empty lists if there is none."""
+    shape: Ints = []
+    strides: Ints = []
+    if not bool((places.diff() > 0).all()):
+        return [], []
+    while len(places) > 1:
+        steps = places.diff()
+        run = int((steps == steps[0]).long().cumprod(0).sum()) + 1
+        if len(places) % run:
+            return [], []
+        runs = places.reshape(-1, run)
+        if not torch.equal(runs - runs[:, :1], (runs[:1] - runs[0, 0]).expand_as(runs)):
+            return [], []
+        shape, strides, places = [run, *shape], [int(steps[0]), *strides], runs[:, 0]
+    return shape, strides
 
 
 # --- reading and writing
