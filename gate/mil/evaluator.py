@@ -26,7 +26,7 @@ from gate.mil.numerics import Precision, Rounding, array, tensor
 from gate.mil.ops.registry import Context, State
 from gate.mil.overwriting import overwriting
 from gate.mil.program import DAMAGE, Block, Op, Program, load_stages
-from gate.mil.quick import Quick, quick
+from gate.mil.quick import Quick, QuickPlan, quick
 
 Observe = Callable[[Op, Mapping[str, Any], tuple[Any, ...]], None]
 Precise = str | Rounding | Callable[[Op], Rounding]
@@ -42,6 +42,7 @@ class Run:
     values: list[Any]
     seed: int = 0
     observe: Observe | None = None
+    prepared: QuickPlan | None = None
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -81,7 +82,7 @@ class Run:
             except MilError:
                 raise
             except FAULTS as error:
-                raise OpFailed(step.step.failure(step.step.read(values), error)) from error
+                raise OpFailed(step.step.failure(_readable(step.step, values), error)) from error
             for slot in step.frees:
                 values[slot] = None
 
@@ -90,8 +91,20 @@ class Run:
         body = self.plan.blocks[block]
         for slot, value in zip(body.inputs, arguments, strict=True):
             self.values[slot] = value
-        self.steps(body.steps)
+        ready = self.prepared.blocks[block] if self.prepared else None
+        if ready and ready.takes(arguments):
+            self.quickly(ready.steps)
+        else:
+            self.steps(body.steps)
         return tuple(self.values[slot] for slot in body.outputs)
+
+
+def _readable(step: Step, values: list[Any]) -> Mapping[str, Any]:
+    """Return what a step that failed has read, if reading was not what failed."""
+    try:
+        return step.read(values)
+    except FAULTS:
+        return {}
 
 
 class ModelState(dict[str, State]):
@@ -136,8 +149,8 @@ class Evaluator:
         self._pruned = lru_cache(maxsize=64)(self.plan.pruned)
 
     @cached_property
-    def _quick(self) -> tuple[Quick | Step, ...]:
-        return quick(overwriting(self.plan))
+    def _quick(self) -> QuickPlan:
+        return quick(replace(self.plan, body=overwriting(self.plan)))
 
     @cached_property
     def _stacked(self) -> Plan:
@@ -213,13 +226,12 @@ class Evaluator:
             self.function.inputs, self.plan.body.inputs, self.plan.settle_inputs, strict=True
         ):
             values[slot] = settle(inputs[value.name]) if value.name in inputs else self._state(value.name, state)
-        run = Run(self.plan, values, seed, observe)
         kept = tuple(keep)
         with torch.inference_mode():
             if observe or given or kept:
-                run.steps(self._body(given or {}, kept, values))
+                Run(self.plan, values, seed, observe).steps(self._body(given or {}, kept, values))
             else:
-                run.quickly(self._quick)
+                Run(self.plan, values, seed, prepared=self._quick).quickly(self._quick.body.steps)
         outputs = {
             v.name: values[slot] for v, slot in zip(self.function.body.outputs, self.plan.body.outputs, strict=True)
         }

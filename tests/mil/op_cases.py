@@ -322,6 +322,8 @@ REDUCTION = [
 TENSOR = [
     Row("band_part", {"x": np.ones((3, 3)), "lower": 0, "upper": -1}, np.triu(np.ones((3, 3)))),
     Row("band_part", {"x": np.ones((3, 3)), "lower": 1, "upper": 0}, [[1.0, 0, 0], [1, 1, 0], [0, 1, 1]]),
+    Row("band_part", {"x": a([[1, 2], [3, 4]])}, a([[1, 2], [3, 4]]), note="all"),
+    Row("band_part", {"x": a([[NAN, NAN], [1.0, INF]]), "lower": 0, "upper": 0}, [[NAN, 0.0], [0.0, INF]], note="nan"),
     Row("cumsum", {"x": a([1.0, 2.0, 3.0]), "axis": 0}, [1.0, 3.0, 6.0]),
     Row("cumsum", {"x": a([1.0, 2.0, 3.0]), "axis": 0, "exclusive": True}, [0.0, 1.0, 3.0], note="exclusive"),
     Row("cumsum", {"x": a([1.0, 2.0, 3.0]), "axis": 0, "reverse": True}, [6.0, 5.0, 3.0], note="reverse"),
@@ -341,6 +343,22 @@ TENSOR = [
     Row("pad", {"x": a([[1.0, 2.0]]), "pad": [0, 0, 1, 2], "constant_val": 9.0}, [[9.0, 1.0, 2.0, 9.0, 9.0]]),
     Row("pad", {"x": count(3), "pad": [2, 1], "mode": "reflect"}, [2.0, 1.0, 0.0, 1.0, 2.0, 1.0]),
     Row("pad", {"x": count(3), "pad": [2, 1], "mode": "replicate"}, [0.0, 0.0, 0.0, 1.0, 2.0, 2.0]),
+    Row(
+        "pad",
+        {"x": count(2, 2), "pad": [0, 1, 1, 0], "mode": "reflect"},
+        [[1.0, 0, 1], [3, 2, 3], [1, 0, 1]],
+        note="two",
+    ),
+    Row(
+        "pad",
+        {"x": a([[1], [2]]), "pad": [1, 0, 0, 1], "mode": "replicate"},
+        a([[1, 1], [1, 1], [2, 2]]),
+        note="integers",
+    ),
+    Row(
+        "pad", {"x": count(2), "pad": [3, 2], "mode": "reflect"}, [1.0, 0, 1, 0, 1, 0, 1], note="further-than-the-axis"
+    ),
+    Row("pad", {"x": count(2), "pad": [2, 3], "mode": "symmetric"}, [1.0, 0, 0, 1, 1, 0, 0]),
     Row("range_1d", {"start": 1.0, "end": 2.0, "step": 0.4}, [1.0, 1.4, 1.8]),
     Row("range_1d", {"start": 5, "end": np.array(0), "step": -2}, a([5, 3, 1]), note="down"),
     Row("tile", {"x": a([[1.0, 2.0]]), "reps": [2, 2]}, [[1.0, 2.0, 1.0, 2.0]] * 2),
@@ -352,6 +370,14 @@ TENSOR = [
         {"x": a([2.0, 3.0, 1.0]), "k": 1, "axis": 0, "ascending": True, "return_indices": False},
         [1.0],
         note="values-only",
+    ),
+    Row("topk", {"x": a([2.0, 3.0, 2.0, 3.0]), "k": 3, "axis": 0}, (a([3.0, 3.0, 2.0]), a([1, 3, 0])), note="ties"),
+    Row("topk", {"x": a([INF, NAN, 1.0]), "k": 2, "axis": 0}, (a([NAN, INF]), a([1, 0])), note="nan"),
+    Row(
+        "topk",
+        {"x": np.tile(a([1.0, 5.0, 3.0, 5.0]), 2000), "k": 2, "axis": 0},
+        (a([5.0, 5.0]), a([1, 3])),
+        note="many",
     ),
     Row("flatten2d", {"x": count(2, 3, 2), "axis": 2}, count(6, 2)),
     Row("flatten2d", {"x": count(4, 3), "axis": -1}, count(4, 3)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.mil.op_cases import Row, a, count
+from tests.mil.op_cases import INF, NAN, Row, a, count
 
 IOS15, IOS17 = "CoreML5", "CoreML7"
 
@@ -81,6 +81,7 @@ PAIR = a([[[0.0, 1.0]]])
 SQUARE = (count(4, 4) + 1).reshape(1, 1, 4, 4)
 PIXELS = a([[[[11.0, 22.0], [33.0, 44.0]]]])
 TEN = np.ones((1, 1, 4, 4), np.float32) * 10
+MINUS_ONE_TO_ONE = "normalized_minus_one_to_one"
 
 
 def stretched(mode: str, expected: list[float]) -> Row:
@@ -97,14 +98,22 @@ def boxed(corners: list[float], expected: list[float], note: str, **options: obj
     )
 
 
-def sampled(at: list[list[float]], expected: list[float], sampling: str, padding: str, mode: str, align: bool) -> Row:
+def sampled(
+    at: list[list[float]],
+    expected: list[float],
+    sampling: str,
+    padding: str,
+    mode: str,
+    align: bool,
+    value: float = 6.0,
+) -> Row:
     inputs = {
         "x": PIXELS,
         "coordinates": a(at).reshape(1, 1, -1, 2),
         "sampling_mode": sampling,
         "padding_mode": padding,
     }
-    modes = {"padding_value": 6.0, "coordinates_mode": mode, "align_corners": align}
+    modes = {"padding_value": value, "coordinates_mode": mode, "align_corners": align}
     return Row("resample", {**inputs, **modes}, [[[expected]]], note=f"{sampling}-{padding}")
 
 
@@ -120,6 +129,12 @@ IMAGES = [
         "upsample_nearest_neighbor",
         {"x": PAIR, "scale_factor_height": 2, "scale_factor_width": 2},
         [[[0, 0, 1, 1.0]] * 2],
+    ),
+    Row(
+        "upsample_nearest_neighbor",
+        {"x": a([[[1.5, -2.5], [NAN, INF]]]), "scale_factor_height": 1.0, "scale_factor_width": 3.0},
+        [[[1.5] * 3 + [-2.5] * 3, [NAN] * 3 + [INF] * 3]],
+        note="nan",
     ),
     Row(
         "upsample_nearest_neighbor",
@@ -181,6 +196,10 @@ IMAGES = [
     sampled(
         [[-1, -1], [0, 0], [-3, 1]], [11.0, 27.5, 6.0], "bilinear", "constant", "normalized_minus_one_to_one", True
     ),
+    sampled([[-1, -1], [0, 0], [-2, 1]], [11.0, 27.5, 16.5], "bilinear", "constant", MINUS_ONE_TO_ONE, True, 0.0),
+    sampled([[-1, -1], [0, 0], [-9, 1]], [11.0, 27.5, 33.0], "bilinear", "border", MINUS_ONE_TO_ONE, False, 0.0),
+    sampled([[3, -1], [0, 0], [-3, 1]], [11.0, 27.5, 44.0], "bilinear", "reflection", MINUS_ONE_TO_ONE, True, 0.0),
+    sampled([[1.5, 0.5]], [44.0], "bilinear", "symmetric", MINUS_ONE_TO_ONE, False, 0.0),
     sampled([[-9, 0.2], [0.6, 7]], [11.0, 44.0], "nearest", "border", "unnormalized", True),
     sampled(
         [[0.5, 0.5], [2, 0], [1.5, 1]], [27.5, 11.0, 38.5], "bilinear", "reflection", "normalized_zero_to_one", True

@@ -14,20 +14,26 @@ import coremltools as ct
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil import Builder as mb
 from torch import Tensor, nn
 
 import gate.mil
 from gate.mil.batch import Stack
+from gate.mil.compiler import Step, compile_function
+from gate.mil.constants import Constants
 from gate.mil.errors import OpFailed
 from gate.mil.evaluator import Run
+from gate.mil.numerics import Rounding
 from gate.mil.ops import conv as conv_ops
 from gate.mil.ops.conv import conv
 from gate.mil.ops.linear import SHARES, WORTH_SHARING, linear
 from gate.mil.ops.pool import max_pool
 from gate.mil.ops.registry import PLANS
-from gate.mil.quick import quick
+from gate.mil.program import Block, Constant, Function, Op, TensorType, Value
+from gate.mil.quick import Quick, QuickBody, quick
 from tests.mil.models import convert
 from tests.mil.programs import one_op, run_op
+from tests.mil.test_blocks import loaded as build
 
 needs_packing = pytest.mark.skipif(not conv_ops.PACKS, reason="this machine's torch packs no weights")
 
@@ -191,7 +197,7 @@ def test_what_no_plan_can_be_made_of_is_told_when_it_runs() -> None:
     _, plan, values = one_op("max_pool", inputs, (torch.ones(1, 4, 4, 4),))
     slots = [*values, *plan.presets[1:]]
     with pytest.raises(OpFailed, match="max_pool"):
-        Run(plan, slots).quickly(quick(plan.body))
+        Run(plan, slots).quickly(quick(plan).body.steps)
 
 
 def test_a_bias_may_lie_in_any_way() -> None:
@@ -246,6 +252,68 @@ def test_a_stack_of_what_has_no_declared_rounding() -> None:
     function, plan, _ = one_op("cast", {"x": x, "dtype": "int32"}, (torch.ones(1, 2),), declared=("int64",))
     (found,) = Stack(plan, function).run([{"x": torch.tensor(x)}, {"x": torch.tensor(-x)}]).values()
     assert [row.tolist() for row in found] == [[[1, -2]], [[-1, 2]]]
+
+
+def countdown(x: Any) -> Any:
+    """Halve `x` three times and write it into rows 2, 1 and 0; each step has another way of reading its inputs."""
+
+    def body(n: Any, x: Any, rows: Any) -> Any:
+        n = mb.sub(x=n, y=1)
+        half = mb.linear(x=x, weight=np.eye(4, dtype=np.float32) / 2, bias=np.zeros(4, np.float32))
+        signed = mb.select(cond=mb.equal(x=mb.mod(x=n, y=2), y=0), a=half, b=mb.sub(x=0.0, y=half))
+        wide = mb.concat(values=(signed, x), axis=1)
+        begin, end = mb.stack(values=(0, mb.sub(x=n, y=n)), axis=0), mb.stack(values=(1, mb.add(x=n, y=4)), axis=0)
+        row = mb.reshape(x=mb.slice_by_index(x=wide, begin=begin, end=end, end_mask=[False, True]), shape=[1, 8])
+        row = mb.slice_by_size(x=row, begin=[0, 0], size=[1, 4])
+        return n, half, mb.scatter(data=rows, indices=mb.expand_dims(x=n, axes=[0]), updates=row, axis=0, mode="update")
+
+    start = (3, x, np.zeros((3, 4), np.float32))
+    return mb.while_loop(_cond=lambda n, x, rows: mb.greater(x=n, y=0), _body=body, loop_vars=start)[2]
+
+
+@pytest.mark.parametrize("rounding", [Rounding(), Rounding(as_half=True)], ids=["as-declared", "as-half"])
+def test_a_loop_runs_through_prepared_steps_alike(rounding: Rounding) -> None:
+    feed = {"x": np.array([[8.0, 0.1, 1e4, -0.0]], np.float32)}
+    evaluator = build(countdown, feed).at(rounding)
+    (found,), (observed,) = (evaluator.predict(feed, observe=o).values() for o in (None, lambda *_: None))
+    np.testing.assert_array_equal(found, observed)
+    np.testing.assert_array_equal(found[:, 0], [1.0, -2.0, 4.0])
+    steps = [step for body in evaluator._quick.blocks.values() for step in body.steps]
+    assert {"linear", "select", "concat", "scatter"} <= {s.step.op.type for s in steps if isinstance(s, Quick)}
+    assert not [step for step in steps if isinstance(step, Step)]
+
+
+def test_a_block_given_what_it_does_not_declare_runs_as_written() -> None:
+    body = QuickBody((), ((torch.float32, (1, 4)), None))
+    assert body.takes((torch.zeros(1, 4), [torch.zeros(1)]))
+    assert not body.takes((torch.zeros(2, 4), None))
+    assert not body.takes((torch.zeros(1, 4).int(), None))
+
+
+def test_a_damaged_loop_ends_in_an_error() -> None:
+    """The weights of its body are laid out for one row; it is given two."""
+    two_rows, one_row, answer = TensorType("float32", (2, 256)), TensorType("float32", (1, 256)), TensorType("bool", ())
+    weight = Constant("w", TensorType("float32", (512, 256)), np.ones((512, 256), np.float32))
+    yes = Constant("yes", answer, np.array(True))
+    x, row, go = Value("x", two_rows), Value("row", one_row), Value("go", answer)
+    product, result = Value("product", TensorType("float32", (1, 512))), Value("result", two_rows)
+    condition = Block((Value("unread", one_row),), (Op("identity", "go", {"x": (yes,)}, (go,)),), (go,))
+    body = Block((row,), (Op("linear", "product", {"x": (row,), "weight": (weight,)}, (product,)),), (product,))
+    loop = Op("while_loop", "loop", {"loop_vars": (x,)}, (result,), (condition, body))
+    function = Function("main", "CoreML7", Block((x,), (loop,), (result,)))
+    plan = compile_function(function, lambda op: Rounding(), Rounding(), Constants())
+    values = list(plan.presets)
+    values[plan.body.inputs[0]] = torch.ones(2, 256)
+    prepared = quick(plan)
+    with pytest.raises(OpFailed, match="product.*shape"):
+        Run(plan, values, prepared=prepared).quickly(prepared.body.steps)
+
+
+def test_a_step_that_cannot_read_its_inputs_is_named() -> None:
+    inputs = {"indices": np.array([1, 0]), "one_hot_vector_size": np.array([2, 3])}
+    _, plan, values = one_op("one_hot", inputs, (torch.ones(2, 2),))
+    with pytest.raises(OpFailed, match="one_hot"):
+        Run(plan, [*values, *plan.presets[2:]]).quickly(quick(plan).body.steps)
 
 
 FAULTS_OF_LATER_RUNS = """

@@ -18,19 +18,17 @@ from gate.mil.ops.registry import Ints, bounded, kernel
 IOS17 = "CoreML7"
 
 
-@kernel()
+@kernel(exact=True, fresh=True)
 def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1.0, scale_factor_width: float = 1.0) -> Tensor:
     """Scale both axes; the factor is recomputed from the whole size that it leads to."""
     size = _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width)
     return resize_nearest_neighbor(x, *size)
 
 
-@kernel()
+@kernel(exact=True, fresh=True)
 def resize_nearest_neighbor(x: Tensor, target_size_height: int, target_size_width: int) -> Tensor:
     _bounded(x, target_size_height, target_size_width)
-    rows = _positions("DEFAULT", x.shape[-2], target_size_height).long()
-    columns = _positions("DEFAULT", x.shape[-1], target_size_width).long()
-    return x.index_select(-2, rows).index_select(-1, columns)
+    return _nearest(_nearest(x, -1, target_size_width), -2, target_size_height)  # whole rows are moved last
 
 
 @kernel()
@@ -155,6 +153,9 @@ def resample(
 ) -> Tensor:
     """Sample each image at `coordinates` (n, height, width, 2), given as (column, row)."""
     height, width = x.shape[-2:]
+    torch_mode = GRID_PADDING.get((padding_mode, align_corners)) if coordinates_mode == GRID_COORDINATES else None
+    if torch_mode and sampling_mode == "bilinear" and padding_value == 0 and _sampled_by_torch(x, coordinates):
+        return F.grid_sample(x, coordinates, "bilinear", torch_mode, align_corners)
     columns, rows = coordinates.float().unbind(-1)
     columns = _pixel(columns, width, coordinates_mode, align_corners)
     rows = _pixel(rows, height, coordinates_mode, align_corners)
@@ -163,6 +164,24 @@ def resample(
     if sampling_mode == "nearest":
         return _pick(x, rows.round(), columns.round(), padding_value)
     return _sample(x, rows, columns, padding_value)
+
+
+# What torch's sampling of grids can do, which takes places outside for zeros, and from which pixels or edges it mirrors.
+GRID_COORDINATES = "normalized_minus_one_to_one"
+GRID_PADDING = {
+    ("constant", True): "zeros",
+    ("constant", False): "zeros",
+    ("border", True): "border",
+    ("border", False): "border",
+    ("reflection", True): "reflection",
+    ("symmetric", False): "reflection",
+}
+
+
+def _sampled_by_torch(x: Tensor, coordinates: Tensor) -> bool:
+    """Say whether torch may sample these; for coordinates that are no numbers it invents places."""
+    floats = x.dtype is coordinates.dtype is torch.float32
+    return floats and x.dim() == 4 and x.numel() > 0 and bool(coordinates.isfinite().all())
 
 
 # --- where samples lie
@@ -261,6 +280,14 @@ def _resize_bilinear(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     for axis, count in zip((-2, -1), size, strict=True):
         x = _interpolate(x, axis, _positions(mode, x.shape[axis], count))
     return x
+
+
+def _nearest(x: Tensor, axis: int, count: int) -> Tensor:
+    """Resize an axis by repeating or leaving out."""
+    size = x.shape[axis]
+    if 0 < size <= count and count % size == 0:
+        return x.repeat_interleave(count // size, axis)
+    return x.index_select(axis, _positions("DEFAULT", size, count).long())
 
 
 def _interpolate(x: Tensor, axis: int, positions: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ Ints = list[int]
 Floats = list[float]
 Bools = list[bool]
 Strings = list[str]
-Rest = Callable[[Tensor], Tensor]  # what a kernel does once all but its first input is known
+Rest = Callable[..., Tensor]  # what a kernel does once most of its inputs are known
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = Any  # a tensor, a tuple of them, a list, or what `classify` returns
 
@@ -113,7 +113,7 @@ class Kernel:
 KERNELS: dict[str, list[Kernel]] = {}
 NARROW: dict[str, Kernel] = {}  # composite ops as chains of rounded steps (narrow.py)
 ACCUMULATE16: dict[str, Kernel] = {}  # sums that run in half (narrow.py)
-PLANS: dict[Callable[..., Result], Callable[..., Rest]] = {}
+PLANS: dict[Callable[..., Result], Callable[..., Rest | None]] = {}
 LAYOUTS: dict[str, Callable[[Op, Mapping[str, Any]], Layout]] = {}  # by annotation, from an op and its other constants
 
 
@@ -164,7 +164,10 @@ def layout(annotation: str) -> Callable[[Function], Function]:
 
 
 def plan(kernel_: Callable[..., Result]) -> Callable[[Function], Function]:
-    """Register what works out a kernel once all its inputs but the first are known, and the sizes of that one."""
+    """Register what works out a kernel once the inputs that it takes are known, and the sizes of the first.
+
+    It returns what takes the others, or None where that would be the kernel itself.
+    """
 
     def register(function: Function) -> Function:
         PLANS[kernel_] = function

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from gate.mil.ops.registry import kernel
+from gate.mil.ops.registry import Ints, Rest, is_stack, kernel, plan
 
 IOS17 = "CoreML7"
 
@@ -69,8 +69,30 @@ def scatter_ios17(
     validate_indices: bool = False,
 ) -> Tensor:
     size = data.shape[axis]
+    if _all_inside(indices, size):
+        return _scatter_slices(data, indices.long(), updates, axis, mode)
     places = _or_past_the_end(indices, size, validate_indices)
     return _scatter_slices(_with_spare(data, axis), places, updates, axis, mode).narrow(axis, 0, size)
+
+
+@plan(scatter)
+@plan(scatter_ios17)
+def plan_scatter(
+    sizes: Ints, indices: Tensor, axis: int = 0, mode: str = "add", validate_indices: bool = False
+) -> Rest | None:
+    """Return what `scatter` comes down to for indices that make a slice: `x[:, 1:-1] = y` is converted to flat places."""
+    flat = len(sizes) == 1 and mode == "update" and indices.dim() == 1 and _all_inside(indices, sizes[0])
+    shape, strides = _slice(indices.long()) if flat else ([], [])
+    if not shape:
+        return None
+    first = int(indices[0])
+
+    def assigned(data: Tensor, updates: Tensor) -> Tensor:
+        written = data.clone(memory_format=torch.contiguous_format)
+        written.as_strided(shape, strides, first).copy_(updates.reshape(shape))
+        return written
+
+    return assigned
 
 
 @kernel()
@@ -88,6 +110,8 @@ def scatter_along_axis_ios17(
     validate_indices: bool = False,
 ) -> Tensor:
     size = data.shape[axis]
+    if _all_inside(indices, size):
+        return _scatter(data, indices.long(), updates, axis, mode)
     places = _or_past_the_end(indices, size, validate_indices)
     return _scatter(_with_spare(data, axis), places, updates, axis, mode).narrow(axis, 0, size)
 
@@ -105,9 +129,12 @@ def scatter_nd_ios17(
 ) -> Tensor:
     sizes = data.shape[: indices.shape[-1]]
     columns = list(zip(indices.unbind(-1), sizes, strict=True))
+    if columns and all(_all_inside(i, n) for i, n in columns):
+        return _scatter_rows(data, _flat_place([i.long() for i, _ in columns], sizes), updates, mode)
     inside = torch.stack([_inside(i, n) for i, n in columns]).all(0)
     flat = _flat_place([_nearest(i, n, validate_indices) for i, n in columns], sizes)
-    return _scatter_rows(data, torch.where(inside, flat, math.prod(sizes)), updates, mode)
+    places = torch.where(inside, flat, math.prod(sizes))
+    return _scatter_rows(data, places, updates, mode, spare=True)
 
 
 # --- places
@@ -115,11 +142,21 @@ def scatter_nd_ios17(
 
 def _from_end(indices: Tensor, size: int) -> Tensor:
     """Count negative indices from the end, as before iOS17."""
+    if _all_inside(indices, size):
+        return indices.long()
     return torch.where(indices < 0, indices + size, indices).long()
 
 
 def _inside(indices: Tensor, size: int) -> Tensor:
     return (indices >= 0) & (indices < size)
+
+
+def _all_inside(indices: Tensor, size: int) -> bool:
+    """Say whether all indices are known to be inside, in one pass over them; in a stack of samples nothing is known."""
+    if is_stack(indices) or not indices.numel():
+        return False
+    low, high = indices.aminmax()
+    return bool(low.item() >= 0 and high.item() < size)
 
 
 def _nearest(indices: Tensor, size: int, validate: bool) -> Tensor:
@@ -156,6 +193,24 @@ def _flat_place(places: list[Tensor], sizes: torch.Size) -> Tensor:
     return flat
 
 
+def _slice(places: Tensor) -> tuple[Ints, Ints]:
+    """Return the shape and strides of a slice that has these flat places, in order; two empty lists if there is none."""
+    shape: Ints = []
+    strides: Ints = []
+    if not bool((places.diff() > 0).all()):
+        return [], []
+    while len(places) > 1:
+        steps = places.diff()
+        run = int((steps == steps[0]).long().cumprod(0).sum()) + 1
+        if len(places) % run:
+            return [], []
+        runs = places.reshape(-1, run)
+        if not torch.equal(runs - runs[:, :1], (runs[:1] - runs[0, 0]).expand_as(runs)):
+            return [], []
+        shape, strides, places = [run, *shape], [int(steps[0]), *strides], runs[:, 0]
+    return shape, strides
+
+
 # --- reading and writing
 
 
@@ -178,12 +233,13 @@ def _scatter_slices(data: Tensor, places: Tensor, updates: Tensor, axis: int, mo
     return _scatter(data, index, updates.reshape(shape), axis, mode)
 
 
-def _scatter_rows(data: Tensor, places: Tensor, updates: Tensor, mode: str) -> Tensor:
-    """Write to the flat places of the leading dimensions; the one past the end is spare."""
+def _scatter_rows(data: Tensor, places: Tensor, updates: Tensor, mode: str, spare: bool = False) -> Tensor:
+    """Write to the flat places of the leading dimensions; with `spare`, the one past the end goes nowhere."""
     row = updates.shape[places.dim() :]
     rows = data.reshape(-1, *row)
-    written = _scatter_slices(_with_spare(rows, 0), places.reshape(-1), updates.reshape(-1, *row), 0, mode)
-    return written[:-1].reshape(data.shape)
+    rows = _with_spare(rows, 0) if spare else rows
+    written = _scatter_slices(rows, places.reshape(-1), updates.reshape(-1, *row), 0, mode)
+    return (written[:-1] if spare else written).reshape(data.shape)
 
 
 def _scatter(data: Tensor, index: Tensor, updates: Tensor, axis: int, mode: str) -> Tensor:

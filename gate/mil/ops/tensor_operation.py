@@ -11,15 +11,14 @@ from torch import Tensor
 
 from gate.mil.ops.registry import Ints, Tensors, bounded, kernel
 
+WORTH_SELECTING = 4096  # elements; below, sorting all of them is quicker than finding the largest (measured)
+
 
 @kernel(exact=True)
 def band_part(x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
     """Keep `lower` diagonals below and `upper` above the main one (all when negative)."""
-    rows, columns = torch.arange(x.shape[-2])[:, None], torch.arange(x.shape[-1])
-    keep = torch.ones(x.shape[-2:], dtype=torch.bool)
-    keep &= (rows - columns <= lower) | (lower < 0)
-    keep &= (columns - rows <= upper) | (upper < 0)
-    return torch.where(keep, x, torch.zeros_like(x))
+    x = x if lower < 0 else torch.triu(x, -lower)
+    return x if upper < 0 else torch.tril(x, upper)
 
 
 @kernel()
@@ -80,10 +79,26 @@ def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0)
     if mode == "constant":
         flat = [n for pair in reversed(pairs) for n in pair]
         return F.pad(x, flat, value=bool(constant_val) if x.dtype is torch.bool else constant_val)
+    axes = _padded_axes(x, pairs, mode)
+    if axes:
+        flat = [n for pair in reversed(pairs[len(pairs) - axes :]) for n in pair]
+        last = x.shape[x.dim() - axes :]
+        padded = F.pad(x.reshape(1, -1, *last), flat, mode=mode)
+        return padded.reshape(*x.shape[: x.dim() - axes], *padded.shape[2:])
     for axis, (before, after) in zip(range(x.dim() - len(pairs), x.dim()), pairs, strict=True):
         if before or after:
             x = torch.index_select(x, axis, _mirror(x.shape[axis], before, after, mode))
     return x
+
+
+def _padded_axes(x: Tensor, pairs: list[tuple[int, int]], mode: str) -> int:
+    """Return how many of the last axes torch's own padding takes; 0 where it knows no such padding."""
+    axes = next((len(pairs) - i for i, pair in enumerate(pairs) if any(pair)), 0)
+    if axes > 3 or x.dtype is not torch.float32 or mode not in ("reflect", "replicate") or not x.numel():
+        return 0
+    padded = zip(reversed(x.shape), reversed(pairs[len(pairs) - axes :]), strict=False)
+    within = (min(pair) >= 0 and (mode == "replicate" or max(pair) < size) for size, pair in padded)
+    return axes if all(within) else 0
 
 
 def _mirror(size: int, before: int, after: int, mode: str) -> Tensor:
@@ -132,10 +147,26 @@ def topk(
     output_indices_dtype: str = "int32",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Largest `k` (smallest if ascending) and where they are; the first of equal values wins, all of them if `k` is -1."""
-    values, indices = torch.sort(x, dim=axis, descending=not ascending, stable=True)
-    count = x.shape[axis] if k == -1 else k
-    values, indices = values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
+    if x.numel() >= WORTH_SELECTING and 0 <= 2 * k <= x.shape[axis] and x.dtype in (torch.float32, torch.int32):
+        indices = torch.topk(_ranks(x, axis, ascending), k, axis, largest=not ascending).indices
+        values = x.gather(axis, indices)
+    else:
+        values, indices = torch.sort(x, dim=axis, descending=not ascending, stable=True)
+        count = x.shape[axis] if k == -1 else k
+        values, indices = values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
     return (values, indices) if return_indices else values
+
+
+def _ranks(x: Tensor, axis: int, ascending: bool) -> Tensor:
+    """Return integers in the order of `x` without two alike: the value in the high half, then the place, the first one ahead.
+
+    The bits of floats are in order as integers once those of negative ones are turned; NaN is above infinity, 0 equals -0.
+    """
+    if x.is_floating_point():
+        bits = x.nan_to_num(math.nan, math.inf, -math.inf).add_(0.0).view(torch.int32)
+        x = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    places = torch.arange(x.shape[axis]) if ascending else torch.arange(x.shape[axis] - 1, -1, -1)
+    return (x.long() * 2**32).add_(places.reshape([-1] + [1] * (x.dim() - 1 - axis % x.dim())))
 
 
 @kernel(exact=True)
