@@ -240,6 +240,9 @@ class Output(Record):
     dtype: Literal["float32", "float16"] | None = Field(default=None, description="element type that the app receives")
 
 
+RESERVED = ("label", "id", "slice", "cluster", "split")  # of an item: what is no model input
+
+
 class ImageFolder(Record):
     """A data set of image files with a table of labels."""
 

@@ -22,13 +22,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gate.config import ImageFolder, Input, Splits
+from gate.config import RESERVED, ImageFolder, Input, Splits
 from gate.errors import UsageError
 from gate.files import is_lfs_pointer, sha256_file
 
 Array = npt.NDArray[Any]
 
-RESERVED = ("label", "id", "slice", "cluster", "split")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 NPY: Any = np.lib.format  # numpy ships no types for it
 PADDING = -1  # fills up labels of unequal length, such as lists of boxes; no class is negative
@@ -229,12 +228,19 @@ def load_json_lines(path: Path, inputs: Sequence[Input] = (), where: str | None 
     for name in records[0].keys() - set(RESERVED):
         column = [record[name] for record in records]
         if name in images:
-            rows[name] = _images([path.parent / str(file) for file in column], images[name], where)
+            rows[name] = _images([path.parent / _file(value, name, where) for value in column], images[name], where)
         else:
             rows[name] = _column(column, name, where)
     extra = {name: [record[name] for record in records] for name in RESERVED if name in records[0]}
     side = {name: _padded(values, where) if name == "label" else np.array(values) for name, values in extra.items()}
     return _assemble(where, rows, side)
+
+
+def _file(value: Any, name: str, where: str) -> str:
+    """Text alone names a file: the prepare step finds the files of a data set by it (`limits.rested_on`)."""
+    if not isinstance(value, str):
+        raise UsageError(f"dataset {where}: {name}: found {str(value)[:80]}, expected the path of an image")
+    return value
 
 
 def _json_records(path: Path, where: str) -> Iterator[dict[str, Any]]:

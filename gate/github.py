@@ -7,6 +7,7 @@ may not comment is an outcome (`CannotComment`), not a failure. No search endpoi
 limits. The text of the comment is made elsewhere.
 """
 
+import base64
 import io
 import re
 import time
@@ -190,6 +191,11 @@ class Client:
     def get(self, path: str, **params: str | int) -> Any:
         """Return the JSON answer of a read."""
         return _json(self._send("GET", self.api_url + path, params=params))
+
+    def described(self, path: str, **params: str) -> Any:
+        """Return what lies at a path of the repository, as an object whatever it is."""
+        headers = HEADERS | {"Accept": "application/vnd.github.object+json"}
+        return _json(self._send("GET", self.api_url + path, params=params, headers=headers))
 
     def list(self, path: str, key: str | None = None, **params: str | int) -> Iterator[Any]:
         """Yield the items of all pages, following `Link` headers; `key` names the list inside an object."""
@@ -427,6 +433,30 @@ def file_at(client: Client, repository: str, path: str, ref: str) -> bytes | Non
     where = f"/repos/{repository}/contents/{quote(path, safe='')}"
     try:
         return client.raw(where, FILE_BYTES, ref=ref)
+    except GitHubError as error:
+        if error.status == requests.codes.not_found:
+            return None
+        raise
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies at a path at a commit. A link to a file is that file; any other link is a `symlink`."""
+
+    kind: str  # file, dir, symlink, submodule
+    content: bytes = b""
+
+
+def entry_at(client: Client, repository: str, path: str, ref: str) -> Entry | None:
+    """Return what lies at a path at a commit, or None where nothing does."""
+    where = f"/repos/{repository}/contents/{quote(path, safe='')}"
+    try:
+        found = client.described(where, ref=ref)
+        if found["type"] != "file":
+            return Entry(str(found["type"]))
+        if found["encoding"] == "base64":
+            return Entry("file", base64.b64decode(found["content"]))
+        return Entry("file", client.raw(where, FILE_BYTES, ref=ref))  # more than 1 MB
     except GitHubError as error:
         if error.status == requests.codes.not_found:
             return None

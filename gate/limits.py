@@ -9,12 +9,13 @@ is what would ship. Why, and what that leaves open: docs/adr/0005.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gate.config import Config, ImageFolder, ModelEntry, load
+from gate.config import RESERVED, Config, ImageFolder, ModelEntry, load
 from gate.document import read_yaml
 from gate.errors import ConfigError
 from gate.files import sha256_file
@@ -32,6 +33,7 @@ from gate.report import (
 )
 
 GOVERNED = ("reference", "dataset", "metric", "budgets", "splits")
+ITEMS, TWIN = (".jsonl", ".ndjson"), ".onnx"  # files that rest on others
 APP = "app"
 APP_KEYS = ("budgets", "minimum_device", "increased_memory_limit")
 RANKS = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASS)  # the worst first, as `verdict` counts them
@@ -144,6 +146,26 @@ def _files(entry: ModelEntry) -> dict[str, str]:
     return {key: name for key, name in found.items() if name}
 
 
+def _named_by(lines: Iterable[str]) -> Iterator[str]:
+    """Name the files that a data set of JSON lines names, relative to its folder; what is no item is told when it is judged."""
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            texts = (text for key, text in record.items() if key not in RESERVED and isinstance(text, str))
+            yield from filter(is_name, texts)
+
+
+def is_name(text: str) -> bool:
+    """Can a file have this name, its length aside? JSON and YAML write what no path holds: NUL, half a surrogate pair."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _app_changes(base: Config, head: Config, shown: tuple[Any, Any]) -> Iterator[Change]:
     for key in APP_KEYS:
         if getattr(base.app, key) != getattr(head.app, key):
@@ -202,16 +224,53 @@ def _file_change(
 
 
 def _content(config: Config, name: str | None) -> str:
-    """A short digest of a file, or of every file below a folder."""
+    """A short digest of a file and of those that it rests on, or of every file below a folder."""
     path = config.folder / name if name else None
     if path is None or not path.exists():
         return "absent"
-    if path.is_file():
-        return f"sha256 {sha256_file(path)[:12]}"
+    if path.is_dir():
+        return f"sha256 {_digest(path, set(_below(path)))[:12]}"
+    others = set(rested_on(path, path.suffix)) - {path.name}
+    return f"sha256 {(_digest(path.parent, {path.name, *others}) if others else sha256_file(path))[:12]}"
+
+
+def _digest(folder: Path, names: set[str]) -> str:
     whole = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink()):
-        whole.update(f"{file.relative_to(path)}\0{sha256_file(file)}\n".encode())
-    return f"sha256 {whole.hexdigest()[:12]}"
+    for name in sorted(names):
+        whole.update(f"{name}\0{_state(folder / name)}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()
+
+
+def rested_on(file: Path, suffix: str) -> Iterator[str]:
+    """Name what a file of items or an ONNX twin reads besides itself, relative to its folder."""
+    if suffix in ITEMS:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            yield from _named_by(stream)
+    elif suffix == TWIN:  # exporters name external weights after the model
+        yield from (beside.name for beside in file.parent.iterdir() if beside.name.startswith(file.name))
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Name every file and link below a folder, behind links too; a folder that was seen is not entered again."""
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        entered = os.path.realpath(here) not in seen
+        seen.add(os.path.realpath(here))
+        if not entered:
+            folders.clear()
+            continue
+        links = [name for name in folders if Path(here, name).is_symlink()]
+        yield from (os.path.relpath(Path(here, name), folder) for name in (*files, *links))
+
+
+def _state(path: Path) -> str:
+    """What a path holds: the digest of a file, or where a link leads that leads to none."""
+    try:
+        if path.is_file():
+            return sha256_file(path)
+        return f"link {path.readlink()}" if path.is_symlink() else "absent"
+    except OSError:  # a name too long for a file
+        return "absent"
 
 
 # --- which answer stands -----------------------------------------------------------------------------------------------

@@ -124,9 +124,13 @@ def _files_of(entry: ModelEntry) -> Iterator[str]:
 
 
 def _touches(changed: frozenset[str], folder: PurePosixPath, file: str) -> bool:
-    """Is the file, or anything beneath it when it is a folder, among the changes?"""
+    """Is the file, anything beneath it when it is a folder, or a folder above it that became a link or was one among the changes?"""
     path = os.path.normpath(folder / file.split(":", maxsplit=1)[0])
-    return any(change == path or change.startswith(path + "/") for change in changed) or (path == "." and bool(changed))
+    return (path == "." and bool(changed)) or any(_same_or_above(path, c) or _same_or_above(c, path) for c in changed)
+
+
+def _same_or_above(upper: str, lower: str) -> bool:
+    return lower == upper or lower.startswith(upper + "/")
 
 
 # --- the export ----------------------------------------------------------------------------------------------------
@@ -167,10 +171,17 @@ def export_checkout(checkout: Path, target: Path) -> tuple[str, ...]:
     target.mkdir(parents=True, exist_ok=True)
     _git(checkout, "checkout-index", "--all", "--force", f"--prefix={target.resolve()}/")
     links = [path for path in target.rglob("*") if path.is_symlink()]
-    outside = [link for link in links if not link.resolve().is_relative_to(target.resolve())]
+    outside = [link for link in links if _leads_out(link, target.resolve())]
     for link in outside:
         link.unlink()
     return tuple(link.relative_to(target).as_posix() for link in outside)
+
+
+def _leads_out(link: Path, top: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(top)
+    except RuntimeError:  # links in a circle lead nowhere
+        return True
 
 
 def _git(checkout: Path, *arguments: str) -> str:
@@ -198,10 +209,10 @@ def bring(config: Config, site: Path, session: requests.Session | None = None) -
 
 def inside(folder: Path, name: str) -> Path:
     """Return a path below `folder`; raise UsageError when the name leads out of it."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    path = folder / name
+    if _leads_out(path, folder.resolve()):
         raise UsageError(f"{name}: leads out of {folder.name}/; expected a path inside it")
-    return path
+    return path.resolve()
 
 
 def install_wheels(requirements: Path, site: Path) -> None:

@@ -241,6 +241,15 @@ def test_images_can_be_named_in_json_lines(tmp_path):
     assert made.batch(np.array([0])).inputs["image"][0, 0, 0].tolist() == [1, 2, 3]
 
 
+def test_text_alone_names_an_image_in_json_lines(tmp_path):
+    """Else base's numbers would be read as files of a pull request that declares the input as an image."""
+    picture(tmp_path / "a.png", (1, 2, 3))
+    (tmp_path / "a.png").rename(tmp_path / "[1]")
+    lines(tmp_path, {"image": [1], "label": 0})
+    with pytest.raises(UsageError, match=r"image: found \[1\], expected the path of an image"):
+        data.load("items.jsonl", tmp_path, (IMAGE,))
+
+
 def test_the_digest_follows_the_pixels(tmp_path):
     picture(tmp_path / "eval/0/1.png", (10, 10, 10))
     before = data.load(ImageFolder(images="eval"), tmp_path, (IMAGE,)).digest

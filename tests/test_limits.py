@@ -114,6 +114,44 @@ def test_a_file_that_holds_limits_is_compared_by_its_content(branches: Branches,
     assert change.before != change.after
 
 
+@pytest.mark.parametrize(
+    ("key", "holds", "name"),
+    [
+        ("dataset: items.jsonl", '{"x": "img/1.png"}', "img/1.png"),
+        ("reference: {onnx: twin.onnx}", "", "twin.onnx.data"),
+        ("dataset: {images: img}", "", "img/1.png"),
+        ("dataset: {images: links}", "", "img/1.png"),
+    ],
+    ids=["items", "weights", "folder", "folder of links"],
+)
+def test_a_file_that_a_named_one_rests_on_is_compared_as_well(
+    branches: Branches, key: str, holds: str, name: str
+) -> None:
+    for folder in (branches.base, branches.head):
+        for made in ("img", "links"):
+            (folder / made).mkdir()
+        (folder / "links" / "cat").symlink_to("../img")
+        (folder / "img" / "self").symlink_to("../img")
+    text = HEADER + "models:\n" + ENTRY + f"    {key}\n"
+    for file, content in (("gate.yml", text), ("items.jsonl", holds), ("twin.onnx", "x"), (name, "before")):
+        branches.write(content, content, file)
+    assert branches.compare().changes == ()
+    branches.write(None, "after", name)
+    (change,) = branches.compare().changes
+    assert change.model == "tagger"
+
+
+def test_a_link_in_a_folder_of_images_that_leads_elsewhere_is_a_change(branches: Branches) -> None:
+    for folder, target in ((branches.base, "../hard"), (branches.head, "../easy")):
+        for made in ("img", "hard", "easy"):
+            (folder / made).mkdir()
+        (folder / "img" / "cat").symlink_to(target)
+    text = HEADER + "models:\n" + ENTRY + "    dataset: {images: img}\n"
+    branches.write(text, text)
+    (change,) = branches.compare().changes
+    assert change.key == "dataset.images"
+
+
 def test_under_bases_limits_the_files_are_bases_and_the_source_is_the_pull_requests(branches: Branches) -> None:
     branches.write(FULL, FULL.replace("metric.py", "mine.py").replace("model.py:build", "new.py:build"))
     config = branches.compare().config

@@ -78,6 +78,14 @@ def test_paths_are_the_repositorys_and_files_are_gate_ymls(tmp_path: Path) -> No
     assert concerned == {"ci/eval.npz": ("tagger",), "eval.npz": (), "ml/tagger/x": ("tagger",), "ci/ml/tagger/x": ()}
 
 
+def test_a_folder_above_a_named_file_that_became_a_link_concerns_its_entry(tmp_path: Path) -> None:
+    asked, file = configured(
+        tmp_path, "models: [{name: m, paths: [ml/**], dataset: a/b/e.npz, source: {coreml: m.mlpackage}}]"
+    )
+    found = {path: prepare.concerned(asked, file, tmp_path, frozenset({path})) for path in ("a", "a/b", "a/c", "a/bc")}
+    assert found == {"a": ("m",), "a/b": ("m",), "a/c": (), "a/bc": ()}
+
+
 def test_an_entry_without_paths_is_concerned_by_everything(tmp_path: Path) -> None:
     asked, file = configured(tmp_path, "models: [{name: m, source: {coreml: m.mlpackage}}]")
     assert prepare.concerned(asked, file, tmp_path, frozenset({"README.md"})) == ("m",)
@@ -141,6 +149,12 @@ def test_the_export_has_tracked_files_only_and_no_git_folder(checkout: Path, tmp
 def test_links_that_lead_out_are_left_out_and_named(checkout: Path, tmp_path: Path) -> None:
     left_out = prepare.export_checkout(checkout, tmp_path / "source")
     assert sorted(left_out) == ["ml/absolute", "ml/folder", "out"]
+
+
+def test_links_in_a_circle_are_left_out(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "circle").symlink_to("circle")
+    git(checkout, "add", "circle")
+    assert "circle" in prepare.export_checkout(checkout, tmp_path / "source")
 
 
 def test_what_is_no_git_checkout_is_told(tmp_path: Path) -> None:

@@ -48,13 +48,13 @@ def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: P
     if inputs.device:
         told = "expected it with mode answer only, where none of the model's code is run"
         raise UsageError(f"input device: found {inputs.device!r} with mode {inputs.mode}, {told}")
+    file = trust.configuration(event, around.workspace, inputs.config)
     changed = _changed(around, event)
     planned = divide.planned(inputs)
-    concerned = _concerned(inputs, around, changed) if planned is None else planned
+    concerned = _concerned(inputs, around, file, changed) if planned is None else planned
     if not concerned:
         say("No model is concerned by this change.")
         return _written(Plan(concerned=(), sandbox=Sandbox.NONE, event=event.name), work)
-    file = prepare.inside(around.workspace, inputs.config)
     asked = config.load(file)
     (work / before.FOLDER).mkdir()
     past = before.look(inputs, around, event, asked, file, work)
@@ -62,7 +62,7 @@ def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: P
     if not concerned:
         say("What this change touches was judged already, with this very content.")
         return _written(Plan(concerned=(), sandbox=Sandbox.NONE, event=event.name), work)
-    found = trust.standing(around.client(), event, around.workspace, file, changed)
+    found = trust.standing(around.client(), around.lfs(), event, around.workspace, file, changed)
     edited = _edited(around, event, changed)
     plan = _plan(inputs, around, event, concerned, found).model_copy(
         update={
@@ -80,7 +80,7 @@ def _prepared(inputs: Inputs, around: Surroundings, event: github.Event, work: P
     _lay_out(inputs, around, plan, work)
     divide.lay_out(inputs, work)
     if plan.limits is LimitsOf.BOTH:
-        trust.lay_out_base(around.client(), around.lfs(), event, found, around.workspace, work / "base", inputs.config)
+        trust.lay_out_base(around.client(), around.lfs(), event, found, around.workspace, work / "base", file)
     if inputs.mode is Mode.MERGE:
         write_text(work / "evaluated.json", divide.join(inputs, around, plan, work).model_dump_json())
         return plan
@@ -123,8 +123,7 @@ def locked_image() -> str:
     return LOCAL_IMAGE if image == "local" else image
 
 
-def _concerned(inputs: Inputs, around: Surroundings, changed: frozenset[str] | None) -> tuple[str, ...]:
-    file = prepare.inside(around.workspace, inputs.config)
+def _concerned(inputs: Inputs, around: Surroundings, file: Path, changed: frozenset[str] | None) -> tuple[str, ...]:
     asked = config.load(file)
     unknown = set(inputs.models) - {entry.name for entry in asked.models}
     if unknown:

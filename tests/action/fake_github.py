@@ -6,6 +6,7 @@ description lacks three things that matter to us, added here: a comment holds 65
 token of an app, and any write may be answered with 403. Faults are put in a queue by `fail`; they may strike before or after the work was done.
 """
 
+import base64
 import io
 import json
 import re
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from openapi_core import OpenAPI
+from openapi_core import Config, OpenAPI
 from openapi_core.exceptions import OpenAPIError
 from openapi_core.testing import MockRequest, MockResponse
 
@@ -29,6 +30,7 @@ COMMENT_LIMIT = 65_536
 TOKEN = "ghs_0123456789abcdefFAKE"
 BOT = "github-actions[bot]"
 HOST = "https://api.github.com"
+OBJECT = "application/vnd.github.object"
 
 Answer = tuple[int, Any]
 
@@ -37,7 +39,7 @@ Answer = tuple[int, Any]
 def description() -> tuple[dict[str, Any], OpenAPI]:
     spec = json.loads(DESCRIPTION.read_text())
     spec["servers"] = [{"url": HOST}]
-    return spec, OpenAPI.from_dict(spec)
+    return spec, OpenAPI.from_dict(spec, config=Config(extra_media_type_deserializers={OBJECT: json.loads}))
 
 
 def specimen(schema: Mapping[str, Any]) -> Any:
@@ -110,6 +112,8 @@ class FakeGitHub:
     release: dict[str, Any] | None = None
     artifacts: dict[int, dict[str, bytes]] = field(default_factory=dict)  # run id → name → zip
     contents: dict[str, bytes] = field(default_factory=dict)  # path → bytes, of the base branch
+    links: set[str] = field(default_factory=set)  # links of the base branch that lead to no file
+    accept: str = ""  # of the last request
     events: list[dict[str, Any]] = field(default_factory=list)  # of the pull request
     permissions: dict[str, str] = field(default_factory=dict)  # login → permission
     runs: list[dict[str, Any]] = field(default_factory=list)  # newest first
@@ -282,8 +286,20 @@ class FakeGitHub:
         return 200, component("full-repository", full_name=self.repository, default_branch="main")
 
     def get_contents(self, path: str, *, query: dict[str, str], body: Any) -> Answer:
-        content = self.contents.get(unquote(path))
-        return (200, content) if content is not None else (404, component("basic-error", message="Not Found"))
+        path = unquote(path)
+        content = self.contents.get(path)
+        described = OBJECT in self.accept
+        if content is not None and described:
+            large = len(content) > 1_000_000
+            told = {"content": "" if large else base64.encodebytes(content).decode()}
+            return 200, component("content-tree", type="file", encoding="none" if large else "base64", **told)
+        if content is not None:
+            return 200, content
+        if described and path in self.links:
+            return 200, component("content-tree", type="symlink")
+        if described and any(name.startswith(f"{path}/") for name in self.contents):
+            return 200, component("content-tree", type="dir", entries=[])
+        return 404, component("basic-error", message="Not Found")
 
     def list_events(self, number: str, *, query: dict[str, str], body: Any) -> Answer:
         return 200, self.events
@@ -392,6 +408,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             if not self.accepted(request):
                 return self.send(422, component("validation-error", message="does not fit the description"))
+            github.accept = self.headers.get("accept") or ""
             status, answer = github.answer(self.command, path, query, json.loads(raw) if raw else None)
             if re.search(github.forbidden, f"{self.command} {path}"):
                 return self.send(403, component("basic-error", message="Resource not accessible by integration"))
@@ -413,7 +430,12 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 403:
             return self.send(status, answer)
         try:
-            response = MockResponse(body, status_code=status, content_type="application/json")
+            kind = (
+                "application/vnd.github.object"
+                if status == 200 and OBJECT in self.github.accept
+                else "application/json"
+            )
+            response = MockResponse(body, status_code=status, content_type=kind)
             description()[1].validate_response(request, response)
         except OpenAPIError as problem:
             self.github.violations.append(f"answer to {request.method} {path}: {_causes(problem)}")

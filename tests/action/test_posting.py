@@ -90,13 +90,14 @@ def test_the_status_on_the_head_says_what_the_report_says(
     [
         ([WORKFLOW], WORKFLOW),
         ([".github/actions/setup/action.yml"], ".github/actions/setup/action.yml"),
+        ([".github/actions"], ".github/actions"),  # as a link
     ],
-    ids=["the-workflow", "what-it-uses"],
+    ids=["the-workflow", "what-it-uses", "a-folder-above"],
 )
 def test_a_head_that_edits_its_evaluation_is_not_trusted(
     fake: FakeGitHub, post: Any, files: list[str], named: str
 ) -> None:
-    fake.contents[WORKFLOW] = b"steps:\n  - uses: ./.github/actions/setup\n"
+    fake.contents[WORKFLOW] = b"steps:\n  - uses: ./.github/actions/../actions/setup/\n"
     fake.files[7] = ["ml/model.py", *files]
     assert post()["verdict"] == "error"
     assert SAYS in comment(fake)

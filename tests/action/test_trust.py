@@ -135,6 +135,17 @@ def test_a_base_that_cannot_be_read_is_no_reason_to_take_the_pull_requests_word(
     assert "limits come from there" in Path(first.outputs["work"], "evaluated.json").read_text()
 
 
+def test_a_configuration_behind_a_link_is_told_and_nothing_is_judged(tmp_path: Path, fake: FakeGitHub) -> None:
+    runner, _ = prepared(tmp_path, fake, ["gate.yml"], files={**FILES, "lax.yml": LOOSE})
+    (runner.workspace / "gate.yml").unlink()
+    (runner.workspace / "gate.yml").symlink_to("lax.yml")
+    commit_of(runner.workspace)
+    first = runner.step("step.sh", "prepare", GATE_TOKEN=TOKEN)
+    evaluated = json.loads(Path(first.outputs["work"], "evaluated.json").read_text())
+    assert (first.outputs["evaluate"], evaluated["exit_code"]) == ("false", 2)
+    assert "a link leads from it to lax.yml" in evaluated["message"]
+
+
 def test_a_run_that_edits_its_own_workflow_says_so(tmp_path: Path, fake: FakeGitHub) -> None:
     workflow = ".github/workflows/gate.yml"
     fake.contents[workflow] = b"jobs: {}"
