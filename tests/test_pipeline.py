@@ -285,7 +285,9 @@ def test_where_a_waiver_goes_by_the_figure_no_evaluation_stops_early(tmp_path, m
         "{factory: model.py:build, example: model.py:example}", "{converter: model.py:convert}"
     )
 
-    report = run(tmp_path, config + "    dataset: eval.npz\n    metric: accuracy\n    budgets: {accuracy: {at_least: 99 %}}\n")
+    report = run(
+        tmp_path, config + "    dataset: eval.npz\n    metric: accuracy\n    budgets: {accuracy: {at_least: 99 %}}\n"
+    )
 
     floor = next(r for r in report.models[0].shipped.results if r.check is CheckName.ACCURACY)
     assert floor.measurements[0].n == used
