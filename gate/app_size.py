@@ -12,7 +12,7 @@ from gate import waivers
 from gate.app_memory import judge_together
 from gate.config import AppSizeBudget, Config, Waiver
 from gate.growth import allowed, ungrown
-from gate.quantity import size
+from gate.quantity import size, sizes
 from gate.report import App, CheckName, Measurement, Model, Outcome, Result, Unit
 
 
@@ -34,7 +34,8 @@ def unjudged(why: str) -> App:
 def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline: int | None = None) -> Result:
     """Compare the sum with the total and with the growth over the baseline."""
     missing = [name for name, count in package_bytes.items() if count is None]
-    limits = [limit for limit in (budget.total, allowed(baseline, budget.growth)) if limit is not None]
+    grown = allowed(baseline, budget.growth)
+    limits = [limit for limit in (budget.total, grown) if limit is not None]
     if missing:
         message = f"The total is unknown: no package of {', '.join(missing)}."
         remedy = f"see why {missing[0]} has no package; the total follows from it"
@@ -45,12 +46,18 @@ def judge(package_bytes: dict[str, int | None], budget: AppSizeBudget, baseline:
     limit = min(limits, default=None)
     over = limit is not None and not total <= limit
     measurement = Measurement(name="app_bytes", value=total, unit=Unit.BYTES, limit=limit, baseline=baseline)
-    told = f"; the limit is {size(limit)}" if limit is not None else "; no limit is set"
     return Result(
         check=CheckName.APP_SIZE,
         outcome=Outcome.FAIL if over else Outcome.PASS,
         measurements=(measurement,),
         findings=ungrown(CheckName.APP_SIZE, budget.growth, baseline),
-        message=f"The shipped models take {size(total)} together{told}.",
+        message=f"The shipped models take {_told(total, limit, grew=grown is not None and limit == grown)}.",
         remedy="ship a smaller policy for the largest model, or raise app.budgets.app_size" if over else None,
     )
+
+
+def _told(total: int, limit: float | None, *, grew: bool) -> str:
+    if limit is None:
+        return f"{size(total)} together; no limit is set"
+    found, most = sizes(total, limit)
+    return f"{found} together; {'the growth over the baseline allows' if grew else 'the limit is'} {most}"

@@ -572,7 +572,9 @@ class Waiver(Record):
     model: str = Field(description="which model entry, or app")
     rule: str | None = Field(default=None, description="only for findings of this rule")
     limit: str | None = Field(
-        default=None, description="the value that is accepted instead of the budget, in the budget's own form"
+        default=None,
+        description="the value that is accepted instead of the budget, in the budget's own form; of a size the whole, whichever of limit, "
+        "total and growth it breaks",
     )
     reason: str = Field(min_length=1, max_length=1_000, description="why")
     owner: str = Field(min_length=1, max_length=200, description="who accepted it")

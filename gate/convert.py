@@ -48,6 +48,7 @@ TARGETS = {
     Target.IOS16: ct.target.iOS16,
     Target.IOS17: ct.target.iOS17,
     Target.IOS18: ct.target.iOS18,
+    Target.IOS26: ct.target.iOS26,
 }
 COLORS = {"RGB": ct.colorlayout.RGB, "BGR": ct.colorlayout.BGR, "GRAYSCALE": ct.colorlayout.GRAYSCALE}
 MAX_RANK = 5  # of Core ML's tensors

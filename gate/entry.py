@@ -351,6 +351,7 @@ class Trial:
             compressed=compressed,
             before=before,
             base_package=self._base_package(),
+            waivers=around.waivers,
             out=around.work,
         )
 

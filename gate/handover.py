@@ -218,7 +218,7 @@ class Handed:
     def subjects(self, model: HandedModel, **around: Any) -> Iterator[tuple[HandedCandidate, Subject]]:
         """Yield each candidate of a model entry, ready to be judged."""
         entry = self.entry(model)
-        bench = self._bench(model)
+        bench, accepted = self._bench(model), self.waivers()
         conversion = Conversion(
             float32=self._package(model.float32),
             float16=self._package(model.float16),
@@ -239,6 +239,7 @@ class Handed:
                     bench=bench,
                     before=self._package(handed.before),
                     base_package=self._package(handed.base),
+                    waivers=accepted,
                     **around,
                 ),
             )

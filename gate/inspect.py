@@ -13,6 +13,7 @@ from pydantic import Field
 
 from gate import fusions
 from gate.advice import Advice, advise, expected_speed
+from gate.deployment import program_needs
 from gate.document import Record
 from gate.errors import UsageError
 from gate.files import located
@@ -26,7 +27,6 @@ from gate.report import Finding
 from gate.rules import Unit, eligible, examine
 from gate.shapes import Sizes, default_sizes
 
-SYSTEMS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
 MOST_ROWS = 60
 MOST_NAMED = 3  # ops that a cost is said to sit in
 COMPILED = "a compiled model: only its size can be said. Inspect the .mlpackage that it was made from"
@@ -98,7 +98,7 @@ class Inspection(Record):
 
     package: str = Field(description="file name")
     package_bytes: int = Field(description="bytes of all files")
-    system: str | None = Field(default=None, description="least iOS that its ops need")
+    system: str | None = Field(default=None, description="least iOS that loads it")
     parameters: int = Field(default=0, description="elements of all weights")
     functions: tuple[FunctionFacts, ...] = Field(default=(), description="entries of the program")
     weights: tuple[StoredWeight, ...] = Field(default=(), description="the weights, in the order they are read")
@@ -145,7 +145,7 @@ def _description(model: Path) -> Iterator[str]:
 
 def _program_facts(program: Program) -> dict[str, object]:
     held = weights(program)
-    ios = max(SYSTEMS[f.opset] for f in program.functions.values())
+    ios = program_needs(program)
     facts: dict[str, object] = {
         "system": f"iOS{ios}",
         "parameters": sum(w.elements for w in distinct(held)),

@@ -224,5 +224,6 @@ def _kept_words(evidence: Evidence, worse: int, interval: Interval, budget: NotW
         Outcome.PASS: f"at least {low} of all keep their quality",
         Outcome.FAIL: f"at most {high} of all keep their quality",
     }.get(outcome, f"too few items to tell; {low} to {high} of all keep their quality")
-    sure = f"({percent(interval.confidence)} sure), at least {percent(budget.share)} asked"
-    return f"{worse:,} of {wording.count(evidence.n)} became worse{by}: {held} {sure}"
+    sure = f"{percent(interval.confidence)} sure{' of each end' if outcome is Outcome.INCONCLUSIVE else ''}"
+    asked = f"at least {percent(budget.share)} asked"
+    return f"{worse:,} of {wording.count(evidence.n)} became worse{by}: {held} ({sure}), {asked}"

@@ -29,6 +29,7 @@ class Target(StrEnum):
     IOS16 = "iOS16"
     IOS17 = "iOS17"
     IOS18 = "iOS18"
+    IOS26 = "iOS26"
 
     @property
     def version(self) -> int:

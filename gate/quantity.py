@@ -225,6 +225,15 @@ def size(count: float, figures: int = 3) -> str:
     return f"{count:.0f} B"
 
 
+def sizes(*counts: float) -> tuple[str, ...]:
+    """Show sizes with as many figures as tell those apart that differ: 4.903 kB and 4.902 kB."""
+    for figures in range(3, 16):
+        shown = tuple(size(count, figures) for count in counts)
+        if len(set(shown)) == len(set(counts)):
+            return shown
+    return tuple(map(size, counts))
+
+
 def percent(fraction: float, figures: int = 3) -> str:
     """Show a fraction: 0.123 %, 97.2 %, 100 %."""
     return f"{trimmed(significant(fraction * 100, figures))} %"

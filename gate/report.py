@@ -126,7 +126,7 @@ class Measurement(Record):
     low: FiniteFloat | None = Field(default=None, description="lower end of the interval")
     high: FiniteFloat | None = Field(default=None, description="upper end of the interval")
     n: int | None = Field(default=None, ge=0, description="items that were used")
-    confidence: float | None = Field(default=None, gt=0, lt=1, description="confidence of the interval")
+    confidence: float | None = Field(default=None, gt=0, lt=1, description="confidence of each end of the interval")
     method: Text | None = Field(default=None, description="how the interval or number was computed")
 
 

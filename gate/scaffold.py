@@ -18,9 +18,11 @@ from pydantic import Field
 
 from gate.candidate import read_package
 from gate.config import Config
+from gate.deployment import package_needs
 from gate.document import Record, load_yaml, parse
 from gate.errors import ConfigError, GateError, UsageError
 from gate.files import shipped, write_text
+from gate.policy import Target
 from gate.quantity import points, size
 
 SLACK = 1.10
@@ -67,6 +69,7 @@ class Found:
     source: dict[str, str]  # as gate.yml holds it
     folder: str
     package_bytes: int | None = None
+    ios: int | None = None  # the least that loads it
     note: str | None = None
 
 
@@ -201,7 +204,8 @@ def _measured(found: list[Found], folder: Path) -> list[Found]:
 
 def _measure(item: Found, folder: Path) -> Found:
     if "coreml" in item.source:
-        return replace(item, package_bytes=read_package(folder / item.source["coreml"]).bytes)
+        path = folder / item.source["coreml"]
+        return replace(item, package_bytes=read_package(path).bytes, ios=package_needs(path))
     from gate import pipeline
 
     with TemporaryDirectory(prefix="gate-init-") as scratch:
@@ -209,15 +213,15 @@ def _measure(item: Found, folder: Path) -> Found:
         config = folder / f".gate-init-{item.name}.yml"
         try:
             write_text(config, yaml.safe_dump({"version": 1, "models": [{"name": item.name, "source": item.source}]}))
-            report = pipeline.check(pipeline.Options(config=config, out=Path(scratch)))
+            judged = pipeline.check(pipeline.Options(config=config, out=Path(scratch))).models[0].shipped
+            ios = package_needs(Path(scratch) / judged.package) if judged.package else None
         except GateError as error:
             return replace(item, note=f"could not be measured: {str(error).splitlines()[0]}")
         finally:
             config.unlink(missing_ok=True)
-    files = report.models[0].shipped.files
-    if not files:
-        return replace(item, note=f"did not convert: {report.models[0].shipped.results[0].message}")
-    return replace(item, package_bytes=sum(file.bytes for file in files))
+    if not judged.files:
+        return replace(item, note=f"did not convert: {judged.results[0].message}")
+    return replace(item, package_bytes=sum(file.bytes for file in judged.files), ios=ios)
 
 
 def _datasets(folder: Path) -> Iterator[tuple[str, int]]:
@@ -246,7 +250,7 @@ def render(found: list[Found], data: tuple[str, int] | None) -> str:
         "version: 1",
         "app:",
         "  minimum_device: iphone-12      # drives memory and availability",
-        "  deployment_target: iOS17       # the minimum OS of the app; models may override it",
+        f"  deployment_target: {_target(found)}       # the minimum OS of the app; models may override it",
     ]
     known = [f.package_bytes for f in found if f.package_bytes is not None]
     if len(known) == len(found):
@@ -257,6 +261,12 @@ def render(found: list[Found], data: tuple[str, int] | None) -> str:
     for item in found:
         lines += _entry(item, data)
     return "\n".join(lines) + "\n"
+
+
+def _target(found: list[Found]) -> Target:
+    """The default, or what loads every package; where none does, the latest."""
+    need = max([Target.IOS17.version, *(f.ios for f in found if f.ios is not None)])
+    return next((target for target in Target if target.version >= need), Target.IOS26)
 
 
 def _entry(item: Found, data: tuple[str, int] | None) -> list[str]:

@@ -19,7 +19,7 @@ OF_APP = (CheckName.APP_SIZE, CheckName.MEMORY)
 
 def waive(result: Result, model: str, waivers: Iterable[Waiver], today: date) -> Result:
     """Return the result with its accepted warnings as notes; as a pass, where the first waiver that covers a failure makes it one."""
-    valid = [w for w in waivers if w.check is result.check and w.model == model and today <= w.expires]
+    valid = _valid(waivers, result.check, model, today)
     told = result.model_copy(update={"findings": tuple(_noted(finding, valid) for finding in result.findings)})
     if result.outcome is not Outcome.FAIL:
         return told
@@ -28,6 +28,15 @@ def waive(result: Result, model: str, waivers: Iterable[Waiver], today: date) ->
             note = WaiverNote(reason=waiver.reason, owner=waiver.owner, expires=waiver.expires.isoformat())
             return told.model_copy(update={"outcome": Outcome.PASS, "waiver": note})
     return told
+
+
+def accepts_a_value(waivers: Iterable[Waiver], check: CheckName, model: str, today: date) -> bool:
+    """May a failure be accepted for the value that was found? Then that must not be the value of a part."""
+    return any(waiver.limit is not None for waiver in _valid(waivers, check, model, today))
+
+
+def _valid(waivers: Iterable[Waiver], check: CheckName, model: str, today: date) -> list[Waiver]:
+    return [w for w in waivers if w.check is check and w.model == model and today <= w.expires]
 
 
 def _noted(finding: Finding, valid: Sequence[Waiver]) -> Finding:

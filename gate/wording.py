@@ -114,8 +114,9 @@ def loss(evidence: Evidence, found: Comparison, limit: Limit) -> str:
     show, sure = writer(evidence.metric, limit), f"({percent(limit.confidence)} sure)"
     margin = float(limit.margin) if limit.margin is not None else np.inf
     low, high = outward(found.interval.low, margin, up=False), outward(found.interval.high, margin, up=True)
+    both = f"({percent(limit.confidence)} sure of each end)"
     if limit.margin is None:
-        return f"{between(low, high, show)} {sure}; no limit is set"
+        return f"{between(low, high, show)} {both}; no limit is set"
     allowed = f"{show(margin)} allowed"
     match found.outcome:
         case Outcome.PASS if high <= 0:
@@ -127,7 +128,7 @@ def loss(evidence: Evidence, found: Comparison, limit: Limit) -> str:
         case _ if evidence.stop is not Stop.ALL:
             return "left open, since another limit is broken for sure"
         case _:
-            return f"too few items to tell; {between(low, high, show)} {sure}, {allowed}"
+            return f"too few items to tell; {between(low, high, show)} {both}, {allowed}"
 
 
 def between(low: float, high: float, show: Show) -> str:
@@ -194,7 +195,8 @@ def level(evidence: Evidence, found: Level, floor: float, confidence: float) -> 
     if found.outcome is Outcome.INCONCLUSIVE and evidence.stop is not Stop.ALL:
         return f"{said}: left open, since another limit is broken for sure{stopped(evidence)}"
     asked = f"{'at least' if evidence.metric.higher_is_better else 'at most'} {figure(evidence.metric, floor)} asked"
-    return f"{said}: {_held(evidence, found)} ({percent(confidence)} sure), {asked}{stopped(evidence)}"
+    sure = f"{percent(confidence)} sure{' of each end' if found.outcome is Outcome.INCONCLUSIVE else ''}"
+    return f"{said}: {_held(evidence, found)} ({sure}), {asked}{stopped(evidence)}"
 
 
 def _held(evidence: Evidence, found: Level) -> str:

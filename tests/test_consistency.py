@@ -41,7 +41,7 @@ LAYERS = (
     {"interface", "alignment"},
     {"memory", "rules", "devices", "fusions"},
     {"macs", "patterns"},
-    {"shapes"},
+    {"shapes", "deployment"},
     {"regressions", "parts"},
     {"groups", "wording"},
     {"comparison", "earlier"},

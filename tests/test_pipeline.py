@@ -296,6 +296,31 @@ def test_growth_is_judged_against_a_baseline(tmp_path):
     assert size.measurements[0].baseline < size.measurements[0].value
 
 
+@pytest.mark.parametrize(
+    ("more", "used"),
+    [
+        pytest.param("limit: 50 %, expires: 2999-12-31", 320, id="goes by the figure"),
+        pytest.param("limit: 50 %, expires: 2020-12-31", 32, id="has ended"),
+        pytest.param("expires: 2999-12-31", 32, id="goes by no figure"),
+    ],
+)
+def test_where_a_waiver_goes_by_the_figure_no_evaluation_stops_early(tmp_path, more, used):
+    rng = np.random.default_rng(0)
+    items = rng.random((320, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "eval.npz", x=items, label=rng.integers(0, 4, 320))
+    (tmp_path / "w.yml").write_text(f"waivers: [{{check: accuracy, model: tiny, reason: r, owner: o, {more}}}]\n")
+    config = CONFIG.replace("version: 1", "version: 1\nwaivers: w.yml").replace(
+        "{factory: model.py:build, example: model.py:example}", "{converter: model.py:convert}"
+    )
+
+    report = run(
+        tmp_path, config + "    dataset: eval.npz\n    metric: accuracy\n    budgets: {accuracy: {at_least: 99 %}}\n"
+    )
+
+    floor = next(r for r in report.models[0].shipped.results if r.check is CheckName.ACCURACY)
+    assert floor.measurements[0].n == used
+
+
 def test_the_teams_own_policy_is_read_by_path(tmp_path):
     (tmp_path / "own.yaml").write_text(
         "name: own\nsummary: head in 8 bits\nrequires: {deployment_target: iOS16}\nprecision: float16\n"

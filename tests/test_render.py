@@ -23,6 +23,7 @@ from gate.render.views import COMMENT_UNITS, SUMMARY_BYTES
 from gate.report import (
     Bound,
     CheckName,
+    Finding,
     Measurement,
     Outcome,
     Part,
@@ -200,6 +201,37 @@ def test_a_failure_is_not_explained_by_a_number_that_keeps_its_limit():
     without = failed.model_copy(update={"measurements": numbers[:1]})
     report = make_report(samples.run(), (samples.model(samples.shipped(without)),))
     assert render.headline(report).verdict == "✗ tagger loses too much in 16-bit numbers"
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (
+            ("integrity.nothing",),
+            "tagger has a policy that compressed nothing: compressed weights 0, at least 1 needed",
+        ),
+        (("integrity.nothing", "integrity.changed"), "stores weights that are not what its compression promised"),
+    ],
+)
+def test_a_rule_that_alone_says_what_is_wrong_is_the_headline(rules, said):
+    done = Measurement(name="compressed_weights", value=0, unit=Unit.COUNT, limit=1, bound=Bound.AT_LEAST)
+    failed = Result(
+        check=CheckName.INTEGRITY, outcome=Outcome.FAIL, measurements=(done,), message="m",
+        findings=tuple(Finding(rule=rule, severity=Severity.ERROR, message="m") for rule in rules),
+    )  # fmt: skip
+
+    report = make_report(samples.run(), (samples.model(samples.shipped(failed)),))
+
+    assert said in render.headline(report).verdict
+
+
+def test_agreement_keeps_its_name():
+    agreed = Measurement(name="agreement (accuracy)", value=0.992, unit=Unit.FRACTION)
+    result = Result(check=CheckName.ACCURACY, outcome=Outcome.PASS, measurements=(agreed,), message="m")
+
+    assert "agreement (accuracy) 99.2 %" in render.comment(
+        make_report(samples.run(), (samples.model(samples.shipped(result)),))
+    )
 
 
 def test_a_size_without_a_limit_is_no_pass():

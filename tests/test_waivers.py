@@ -6,7 +6,8 @@ from datetime import date
 import pytest
 
 from gate import config, waivers
-from gate.config import Waiver
+from gate.checks import size
+from gate.config import SizeBudget, Waiver
 from gate.errors import ConfigError
 from gate.report import Bound, CheckName, Finding, Measurement, Outcome, Result, Severity, Unit
 
@@ -42,6 +43,13 @@ def test_a_waiver_covers_what_it_says(entry, outcome):
 
     assert judged.outcome == outcome
     assert (judged.waiver is not None) == (outcome == "pass")
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [("2 MB", "pass"), ("6 KB", "fail")])
+def test_an_accepted_size_is_that_of_the_whole_also_where_growth_alone_is_too_much(limit, outcome):
+    grown = size.judge(7_000, SizeBudget(limit="1 MB", growth="999 B"), 5_000)
+
+    assert waivers.waive(grown, "tagger", [waiver(limit=limit)], TODAY).outcome == outcome
 
 
 def test_a_warning_of_an_accepted_rule_is_a_note_that_says_who_accepted_it():

@@ -10,6 +10,7 @@ words in docs/statistics.md.
 """
 
 from collections.abc import Callable, Iterator
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from gate.quantity import Change, ChangeKind, percent
 from gate.report import Basis, Bound, CheckName, Environment, Finding, Measurement, Outcome, Result, Severity, Unit
 from gate.rules import random_ops
 from gate.stats import Flips
+from gate.waivers import accepts_a_value
 
 __all__ = ["Evidence", "check_budget", "judge", "measure", "read_per_item", "rejudge", "write_per_item"]
 
@@ -365,7 +367,7 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     run = _predictor(subject, subject.candidate.package.path)
     same = _same(subject)
     try:
-        evidence = measure(run, yardsticks, dataset, metric, budget, seed=entry.splits.seed, same=same)
+        evidence = measure(run, yardsticks, dataset, metric, _stopping(subject), seed=entry.splits.seed, same=same)
     except UsageError as error:
         if metric.name != "agreement":
             raise
@@ -379,6 +381,14 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     ):  # nobody but the pull request's own code says how good an answer is
         rows = tuple(row.model_copy(update={"basis": Basis.REPORTED}) for row in rows)
     return (*rows, *missing)
+
+
+def _stopping(subject: Subject) -> AccuracyBudget | None:
+    """The budget, by which evaluation stops; early nowhere where a waiver goes by the figure, which is that of all items."""
+    budget, name = subject.entry.budgets.accuracy, subject.entry.name
+    if budget is None or not accepts_a_value(subject.waivers, CheckName.ACCURACY, name, date.today()):
+        return budget
+    return budget.model_copy(update={"stop": "never"})
 
 
 def load_metric(subject: Subject, dataset: Dataset) -> Metric:

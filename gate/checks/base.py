@@ -14,7 +14,7 @@ from gate.baseline import Baseline
 from gate.bench import Bench
 from gate.candidate import Candidate
 from gate.compress import Compressed
-from gate.config import Config, ModelEntry
+from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion
 from gate.engine import Engine
 from gate.errors import GateError, UsageError
@@ -40,6 +40,7 @@ class Subject:
     compressed: Compressed | None = None
     before: Path | None = None  # the package that compression started from
     base_package: Path | None = None  # what the baseline shipped, where its report brings it
+    waivers: tuple[Waiver, ...] = ()  # of every entry
     out: Path = field(default=Path())
 
 

@@ -2,14 +2,16 @@
 """`feasibility`: does the model convert to an ML program at all, and to one that phones run?
 
 Says every unsupported op in one go, with the source line, and what each conversion route had to say; then what the pitfall rules know
-about the converted program. Says nothing about whether it is right: that is `fidelity`.
+about the converted program, and whether phones with the deployment target can load it. Says nothing about whether it is right: that is `fidelity`.
 """
 
 from gate.checks.base import Check, Subject
 from gate.conversion import Conversion
+from gate.deployment import package_needs
 from gate.mil import MilError
 from gate.mil.program import load_program
 from gate.patterns import unmatched_by_policy
+from gate.policy import Target
 from gate.report import Basis, CheckName, Finding, Outcome, Result, Severity
 from gate.rules import examine
 from gate.shapes import default_sizes
@@ -60,8 +62,32 @@ def judge(conversion: Conversion, pitfalls: tuple[Finding, ...] = ()) -> Result:
 
 
 def measure(subject: Subject) -> tuple[Finding, ...]:
-    """Apply the pitfall rules to the candidate, and the policy's patterns; what cannot be read, other checks say."""
-    return (*_patterns(subject), *_pitfalls(subject), *_functions(subject))
+    """Hold the candidate to its target and the pitfall rules, and the policy's patterns; what cannot be read, other checks say."""
+    return (*too_new(subject), *_patterns(subject), *_pitfalls(subject), *_functions(subject))
+
+
+def too_new(subject: Subject) -> tuple[Finding, ...]:
+    """A package that needs a later system than the deployment target does not load on phones that have just that.
+
+    Where nobody wrote a target, the one that is assumed fails nothing.
+    """
+    target, need = subject.config.target(subject.entry), package_needs(subject.candidate.package.path)
+    if need is None or need <= target.version:
+        return ()
+    where = "app" if subject.entry.deployment_target is None else f"models.{subject.entry.name}"
+    found = target_finding(target, need, f"{where}.deployment_target")
+    written = subject.entry.deployment_target or "deployment_target" in subject.config.app.model_fields_set
+    return (found if written else found.model_copy(update={"severity": Severity.WARNING}),)
+
+
+def target_finding(target: Target, need: int, key: str) -> Finding:
+    """Say what a package needs, and what may be done about it."""
+    return Finding(
+        rule="feasibility.target",
+        severity=Severity.ERROR,
+        message=f"The package needs iOS{need}, and the deployment target is {target}: a phone with {target} cannot load it.",
+        advice=f"convert with minimum_deployment_target=ct.target.{target}, or raise {key} to iOS{need}",
+    )
 
 
 def _patterns(subject: Subject) -> tuple[Finding, ...]:

@@ -28,6 +28,7 @@ from gate.mil.weights import Weight, weights
 from gate.naming import apart, weight_label
 from gate.policy import Action
 from gate.quantity import percent
+from gate.report import Bound as Side
 from gate.report import CheckName, Finding, Measurement, Outcome, Result, Series, Severity, Unit
 
 MOST_FINDINGS = 50  # of one kind; the rest is a count
@@ -276,6 +277,8 @@ def _remedy(broken: Sequence[WeightFacts]) -> str:
 
 
 def _measurements(facts: Facts, bad: int) -> tuple[Measurement, ...]:
+    if facts.fits_nothing and not bad:  # there was no promise to break
+        return (Measurement(name="compressed_weights", value=0, unit=Unit.COUNT, limit=1, bound=Side.AT_LEAST),)
     done = [weight for weight in facts.weights if weight.applied]
     counts = [
         Measurement(name="broken_weights", value=bad, unit=Unit.COUNT, limit=0),

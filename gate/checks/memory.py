@@ -12,7 +12,7 @@ from gate.errors import ConfigError
 from gate.memory import Estimate, Range, estimate
 from gate.mil import MilError
 from gate.mil.program import load_program
-from gate.quantity import percent, size
+from gate.quantity import percent, size, sizes
 from gate.report import Basis, CheckName, Finding, Measurement, Outcome, Result, Series, Severity, Unit
 
 MOST_POINTS = 400  # of the curve; more cannot be told apart on a page
@@ -74,9 +74,8 @@ def _message(need: Range, limit: int | None, outcome: Outcome) -> str:
         case Outcome.PASS:
             return f"A prediction needs {_range(need)} at its peak, as estimated; the limit is {size(limit)}."
         case Outcome.FAIL:
-            return (
-                f"A prediction needs at least {size(need.low)} at its peak, as estimated; the limit is {size(limit)}."
-            )
+            low, most = sizes(need.low, limit)
+            return f"A prediction needs at least {low} at its peak, as estimated; the limit is {most}."
         case _:
             return f"The limit of {size(limit)} lies inside the estimate, {_range(need)}: only a device can decide."
 

@@ -12,7 +12,7 @@ from gate.config import SizeBudget
 from gate.engine import has_torch
 from gate.footprint import Footprint, measure
 from gate.growth import allowed, ungrown
-from gate.quantity import size
+from gate.quantity import size, sizes
 from gate.report import CheckName, Environment, Measurement, Outcome, Result, Series, Unit
 
 DEFLATED = "estimated: part of the package deflated, as an archive would be"
@@ -41,12 +41,9 @@ def judge(package_bytes: int, budget: SizeBudget, baseline: int | None = None) -
 def _message(package_bytes: int, limit: float | None, over: bool, *, grew: bool) -> str:
     if limit is None:
         return f"The package is {size(package_bytes)}; no limit is set."
-    what = "the growth over the baseline allows" if grew else "the limit is"
-    return (
-        f"The package is {size(package_bytes)}; {what} {size(limit)}."
-        if not over
-        else f"The package is too large: {size(package_bytes)}; {what} {size(limit)}."
-    )
+    found, most = sizes(package_bytes, limit)
+    told = f"{found}; {'the growth over the baseline allows' if grew else 'the limit is'} {most}."
+    return f"The package is too large: {told}" if over else f"The package is {told}"
 
 
 def judge_compiled(compiled_bytes: int, environment: Environment) -> Result:

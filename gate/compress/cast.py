@@ -12,7 +12,7 @@ from gate.errors import ToolchainError
 from gate.policy import Target
 
 COREMLTOOLS = Lock()  # its passes keep what they are working on in global variables
-SPECIFICATION = {Target.IOS15: 6, Target.IOS16: 7, Target.IOS17: 8, Target.IOS18: 9}
+SPECIFICATION = {Target.IOS15: 6, Target.IOS16: 7, Target.IOS17: 8, Target.IOS18: 9, Target.IOS26: 10}
 
 
 def cast_float16(package: Path, out: Path, keep_float32: Sequence[str] = ()) -> Path:

@@ -88,7 +88,7 @@ def _trouble(answer: words.Answer) -> str:
         case Outcome.FAIL:
             figure = deciding(result)
             detail = f": {against_limit(figure)}" if figure and not keeps(figure) else ""
-            return f"{answer.subject} {words.FAILURES[result.check]}{detail}"
+            return f"{answer.subject} {words.failure(result)}{detail}"
         case Outcome.INCONCLUSIVE:
             return f"not certain yet for {answer.subject}: {asked}"
         case _:

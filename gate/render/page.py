@@ -295,7 +295,7 @@ def numbers(results: tuple[Result, ...]) -> Iterator[Number]:
         for m in result.measurements:
             shown = figures(m)
             how = (
-                "" if not shown.interval else f"{shown.interval} at {write(m.confidence, Unit.FRACTION)}"
+                "" if not shown.interval else f"{shown.interval}, each end at {write(m.confidence, Unit.FRACTION)}"
                 if m.confidence else shown.interval,
                 f"n = {m.n}" if m.n is not None else "",
                 m.method or "",

@@ -94,11 +94,11 @@ def _now(result: Result, figure: Measurement | None, shown: Figures | None) -> s
 
 
 def _sure(drop: Measurement) -> str:
-    """Write between what the true drop lies: 95 % sure: −0.4 to 1.2 points."""
+    """Write between what the true drop lies: 95 % sure of each end: −0.4 to 1.2 points."""
     first, last = (write(end, drop.unit, 2) for end in (drop.low or 0.0, drop.high or 0.0))
     unit = last.partition(" ")[2]
     first = first.removesuffix("s").removesuffix(f" {unit.removesuffix('s')}") if unit.startswith("point") else first
-    sure = f"{write(drop.confidence, Unit.FRACTION)} sure: " if drop.confidence else ""
+    sure = f"{write(drop.confidence, Unit.FRACTION)} sure of each end: " if drop.confidence else ""
     return f"{sure}{first} to {last}"
 
 
@@ -123,7 +123,7 @@ def _bound(result: Result, figure: Measurement | None) -> str:
 
 def _label(result: Result, m: Measurement) -> str:
     """Name a number unless the question has named it: `fidelity_error` of `fidelity` is an error."""
-    name = title(m).replace(result.check.value, "").strip()
+    name = title(m).removeprefix(result.check.value).strip()
     return f"{name} " if name and not is_size(m) else ""
 
 

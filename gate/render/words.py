@@ -17,6 +17,7 @@ from gate.report import (
     Outcome,
     Report,
     Result,
+    Severity,
 )
 
 # Marks differ in shape, not in colour alone.
@@ -70,6 +71,10 @@ FAILURES = {
     CheckName.ACCURACY: "is less accurate than allowed",
     CheckName.LATENCY: "is too slow",
     CheckName.APP_SIZE: "are too large together",
+}
+FAILURES_OF_RULES = {  # where one rule alone says more closely what is wrong
+    "feasibility.target": "needs a later iOS than its deployment target",
+    "integrity.nothing": "has a policy that compressed nothing",
 }
 REMEDIES = {
     Outcome.FAIL: "see the details below.",
@@ -126,6 +131,13 @@ def question(result: Result, where: str = "") -> str:
     against = "" if same or not result.against else f"compared with {YARDSTICKS.get(result.against, result.against)}"
     circumstances = ", ".join(part for part in (against, result.slice, where) if part)
     return f"{asked} ({circumstances})" if circumstances else asked
+
+
+def failure(result: Result) -> str:
+    """Say what a failure means."""
+    rules = {finding.rule for finding in result.findings if finding.severity is Severity.ERROR}
+    known = FAILURES_OF_RULES.get(rules.pop()) if len(rules) == 1 else None
+    return known or FAILURES[result.check]
 
 
 def effective(result: Result) -> Outcome:

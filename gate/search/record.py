@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from gate.quantity import percent, points, size
 from gate.report import CheckName, Environment, Finding, Measurement, Outcome, Result, Series, Severity, Unit
 from gate.search.find import Found
+from gate.search.options import LEAVE
 from gate.search.sensitivity import Effect
 from gate.search.tradeoff import Curve
 from gate.search.verify import Verdict, drop_unit
@@ -162,8 +163,18 @@ def _about_the_goal(found: Found) -> Iterator[Finding]:
         advice = "evaluate more items, or allow more; half of the limit was sought instead"
         yield _note("search.unprovable", said, Severity.WARNING, advice)
     if found.best is None and not found.stopped:
-        said = "no assignment passed on the search items, not even the uncompressed one; nothing is compressed"
-        yield _note("search.nothing", said, Severity.WARNING, "see accuracy: the loss is not one of compression")
+        yield _nothing_passed(found)
+
+
+def _nothing_passed(found: Found) -> Finding:
+    """Say that nothing is compressed; of the uncompressed one, what was seen, since that is not lost by compression."""
+    whole = next((v for v in found.tried if set(v.assignment.values()) <= {LEAVE}), None)
+    seen = f", not even the uncompressed one ({whole.why})" if whole else ""
+    said = f"no assignment passed on the search items{seen}; nothing is compressed"
+    advice = "keep more items for the search, or allow a larger drop"
+    if whole:
+        advice = f"see accuracy for what the conversion itself loses; {advice}"
+    return _note("search.nothing", said, Severity.WARNING, advice)
 
 
 def _words(found: Found, verdict: Verdict) -> str:

@@ -22,7 +22,7 @@ from gate.search.ground import Ground
 from gate.stats import Flips
 
 FIRST_LOOK = 32  # items; then twice as many, and so on
-DOUBT = 0.5  # further lost items that are assumed, since none lost among few says little; a judgement, not measured
+DOUBT = 0.5  # further lost items that are assumed where a proof can bear them, since none lost among few says little; a judgement
 ASSURANCE = (
     0.9  # with which a candidate whose true loss is what was seen would be certified; choosing among many lowers it
 )
@@ -101,9 +101,14 @@ class Goal:
         return None if fits else f"{lost}: too many to expect proof of {points(float(self.margin))}"
 
     def _projected(self, flips: Flips, total: int) -> Flips:
+        assumed = self._with(DOUBT, Flips(total, 0, 0), total)
+        bearable = stats.non_inferior(assumed, self.margin, self.budget.confidence) is Outcome.PASS
+        return self._with(DOUBT if bearable else 0.0, flips, total)  # else even an identical model would fall
+
+    def _with(self, doubt: float, flips: Flips, total: int) -> Flips:
         scale = self.confirm_items / total
         spread = float(np.sqrt(flips.lost * (1 + 1 / scale)))  # of the difference between two draws of so rare a thing
-        expected = flips.lost + DOUBT + stats.quantile(ASSURANCE) * spread
+        expected = flips.lost + doubt + stats.quantile(ASSURANCE) * spread
         lost = min(round(expected * scale), self.confirm_items)
         return Flips(self.confirm_items, lost, min(int(flips.gained * scale), self.confirm_items - lost))
 
@@ -115,6 +120,8 @@ class Goal:
         there = here * float(np.sqrt(total / self.confirm_items))
         spread = stats.quantile(ASSURANCE) * float(np.hypot(here, there))  # of the difference between the two parts
         high = found.drop + spread + there * stats.quantile(self.budget.confidence)
+        if np.array_equal(evidence.candidate, evidence.yardsticks["source"]):
+            high = found.interval.high * total / self.confirm_items  # what is allowed for changes too rare to be seen
         seen = found.drop * evidence.n / total if evidence.n < total else high
         return None if seen < float(self.margin) else f"the drop may be {seen:.3g}, {float(self.margin):.3g} allowed"
 

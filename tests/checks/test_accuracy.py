@@ -83,7 +83,7 @@ def test_a_thin_case_says_how_many_items_would_decide_and_what_these_prove():
     result = only(accuracy.judge(flipped(200, 1, 1), budget()))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert result.message.endswith(
-        "too few items to tell; in truth up to 1.77 points may be lost, or up to 1.77 points gained (95 % sure), 1 point allowed"
+        "too few items to tell; in truth up to 1.77 points may be lost, or up to 1.77 points gained (95 % sure of each end), 1 point allowed"
     )
     assert "about 419 further items would decide" in result.remedy
     assert "with these 200, the smallest margin" in result.remedy

@@ -106,6 +106,8 @@ def test_a_skipped_weight_that_was_rescaled_is_caught(workers, tmp_path):
     assert ours.outcome is Outcome.FAIL  # untouched, but the policy's settings fit no weight of this model
     assert [f.rule for f in ours.findings if f.severity is Severity.ERROR] == ["integrity.nothing"]
     assert "not divisible" in ours.message
+    (compressed_weights,) = ours.measurements  # nothing was promised, so nothing is broken
+    assert (compressed_weights.name, compressed_weights.value, compressed_weights.limit) == ("compressed_weights", 0, 1)
     scaled = cto.OpPalettizerConfig(
         nbits=4, granularity="per_grouped_channel", group_size=16, enable_per_channel_scale=True, weight_threshold=0
     )

@@ -38,6 +38,32 @@ def test_size(count, budget, baseline, outcome):
     assert (judged.remedy is not None) == (outcome == "fail")
 
 
+@pytest.mark.parametrize(
+    ("budget", "baseline", "told"),
+    [
+        pytest.param({"limit": 4902}, None, "too large: 4.903 kB; the limit is 4.902 kB.", id="limit"),
+        pytest.param(
+            {"growth": "2 B"}, 4900, "too large: 4.903 kB; the growth over the baseline allows 4.902 kB.", id="growth"
+        ),
+        pytest.param({"limit": 4903}, None, "The package is 4.90 kB; the limit is 4.90 kB.", id="equal"),
+    ],
+)
+def test_a_size_and_its_limit_are_told_with_the_figures_that_it_takes(budget, baseline, told):
+    assert told in size.judge(4903, SizeBudget(**budget), baseline).message
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        pytest.param({"total": 4902}, "take 4.903 kB together; the limit is 4.902 kB.", id="total"),
+        pytest.param({"growth": "2 B"}, "together; the growth over the baseline allows 4.902 kB.", id="growth"),
+        pytest.param({"total": 9000, "growth": "2 B"}, "the growth over the baseline allows 4.902 kB.", id="stricter"),
+    ],
+)
+def test_an_app_that_is_too_large_says_which_limit_it_breaks(budget, told):
+    assert told in app_size.judge({"a": 4903}, AppSizeBudget(**budget), 4900).message
+
+
 def test_app_size_sums_and_is_unknown_when_one_package_is_missing():
     budget = AppSizeBudget(total="10 MB")
 
