@@ -53,7 +53,8 @@ COLORS = {"RGB": ct.colorlayout.RGB, "BGR": ct.colorlayout.BGR, "GRAYSCALE": ct.
 MAX_RANK = 5  # of Core ML's tensors
 _TENSOR = "_values"
 WRAPPED = "wrapped"  # where a script module sits in the module that adapts it
-TOOL_FOLDERS = tuple(str(Path(str(file)).parent) for file in (torch.__file__, ct.__file__, __file__))
+# with the separator: torchvision is no part of torch
+TOOL_FOLDERS = tuple(f"{Path(str(file)).parent}/" for file in (torch.__file__, ct.__file__, __file__))
 
 
 class ConversionError(SourceFault):

@@ -425,6 +425,17 @@ def test_branches_inside_torch_itself_are_no_finding(project: Project) -> None:
     assert answer["findings"] == []
 
 
+@pytest.mark.parametrize(
+    ("file", "theirs"),
+    [("torch/nn/functional.py", False), ("torchvision/ops/boxes.py", True), ("timm/layers/drop.py", True)],
+)
+def test_a_library_whose_name_begins_like_torch_is_not_torch(file: str, theirs: bool) -> None:
+    """A condition in torchvision is the model's, and is baked in like any other."""
+    packages = Path(torch.__file__).parent.parent
+    frame = (str(packages / file), 3)
+    assert convert._users([frame], Path("/app")) == (frame if theirs else None)
+
+
 def test_the_fast_path_of_attention_is_left_on_again(project: Project) -> None:
     converted(open_worker(project, TINY, FACTORY), "trace-no-mha")
     assert torch.backends.mha.get_fastpath_enabled()
