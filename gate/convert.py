@@ -14,6 +14,7 @@ import itertools
 import json
 import linecache
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from coremltools.converters.mil.frontend.torch.internal_graph import InternalTor
 from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_and_optimize_ir
 from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+from coremltools.converters.mil.mil import ListVar, Operation
 from coremltools.converters.mil.mil.passes.defs.preprocess import NameSanitizer
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
@@ -570,7 +572,7 @@ _CONVERT_NODE = torch_ops.convert_single_node
 
 
 class _Hooks:
-    """Which torch node is being converted, for the message when that fails."""
+    """Which torch node is being converted, for the message when that fails; none while passes run."""
 
     current: Any = None
 
@@ -593,8 +595,9 @@ def install_hooks(folder: Path) -> None:
         return names, kinds
 
     def convert_single_node(context: Any, node: Any) -> None:
-        _hooks.current = node
+        around, _hooks.current = _hooks.current, node
         _CONVERT_NODE(context, node)
+        _hooks.current = around  # not reached where it raises
 
     InternalTorchIRNode.from_torchscript_node = classmethod(from_torchscript_node)
     InternalTorchIRNode.get_scope_info = get_scope_info
@@ -824,7 +827,7 @@ def _explained(problem: Exception, route: str, captured: Any, folder: Path) -> E
     """Turn what coremltools or torch raised into one of our errors, with findings that name operations and lines."""
     if isinstance(problem, MemoryError):
         return NoAnswer(f"route {route}: the conversion ran out of memory; raise limits.memory in gate.yml")
-    converting = _hooks.current is not None  # else it is the team's own code that raised
+    converting = captured is not None  # else it is the team's own code that raised
     text = f"{type(problem).__name__}: {problem}" if converting else str(problem)
     if missing := _MISSING.search(text):
         return _missing_operations(missing[1] or missing[3], route, captured, folder)
@@ -833,18 +836,20 @@ def _explained(problem: Exception, route: str, captured: Any, folder: Path) -> E
         return cause.error(f"route {route}: {cause.message}; {cause.advice} ({_first_line(problem)})")
     said = _first_line(problem)
     message = re.sub(r"\{(\d)\}", lambda m: match[int(m[1])], cause.message) if cause and match else said
-    place = _place_of_failure(folder) or _place_of_raise(problem, folder)
-    finding = Finding(
-        rule=cause.rule if cause else "convert.failed",
-        severity=Severity.ERROR,
-        message=f"route {route}: {message}"[:4_000],
-        advice=cause.advice if cause else UNKNOWN if converting else "",
-        op=place.torch,
-        layer=place.layer,
-        source=place.place,
-        evidence=said if cause else None,
-    )
-    return ConversionError(_sentence(finding), [finding])
+    findings = [
+        Finding(
+            rule=cause.rule if cause else "convert.failed",
+            severity=Severity.ERROR,
+            message=f"route {route}: {message}"[:4_000],
+            advice=cause.advice if cause else UNKNOWN if place.torch else "",
+            op=place.torch,
+            layer=place.layer,
+            source=place.place,
+            evidence=said if cause else None,
+        )
+        for place in _places(problem, folder)
+    ]
+    return ConversionError(_sentence(findings[0]), findings)
 
 
 def _first_line(problem: BaseException) -> str:
@@ -857,6 +862,31 @@ def _sentence(finding: Finding) -> str:
         part for part in (finding.op and f"at {finding.op}", finding.source and f"({finding.source})") if part
     )
     return f"{finding.message} {where}".strip()
+
+
+def _places(problem: Exception, folder: Path) -> list[SourceLine]:
+    """The torch node that was being converted, the operations that a pass over the finished program refused, or the team's line."""
+    node = _place_of_failure(folder)
+    if node is not None:
+        return [node]
+    first: dict[str | None, SourceLine] = {}  # of each line of the team's
+    for op in _refused(problem):
+        line = _source_line(op.op_type, _mark_of_operation(op), folder)
+        first.setdefault(line.place or line.torch, line)
+    return list(first.values()) or [_place_of_raise(problem, folder)]
+
+
+def _refused(problem: Exception) -> list[Operation]:
+    """The operation in a pass's hands when it raised; with it all of too high a rank, of which coremltools names the first."""
+    frames = (frame for frame, _ in traceback.walk_tb(problem.__traceback__))
+    held = [op for frame in frames if isinstance(op := frame.f_locals.get("op"), Operation) and _mark_of_operation(op)]
+    if not held or not _is_too_high(held[-1]) or held[0].enclosing_block is None:
+        return held[-1:]
+    return [held[-1], *(op for op in _operations(held[0].enclosing_block) if op is not held[-1] and _is_too_high(op))]
+
+
+def _is_too_high(op: Operation) -> bool:
+    return op.op_type != "const" and any(not isinstance(v, ListVar) and v.rank > MAX_RANK for v in op.outputs)
 
 
 def _place_of_failure(folder: Path) -> SourceLine | None:

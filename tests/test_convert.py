@@ -395,6 +395,41 @@ def test_coremltools_failures_are_translated_and_placed(project: Project, forwar
     assert finding.advice
 
 
+HIGH_RANK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = x.reshape(1, 1, 1, 1, 2, 2)
+        y = y.softmax(3).reshape(1, 4)
+        return self.head(y)
+
+def build():
+    return Net()
+
+def example():
+    return torch.rand(1, 4)
+"""
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_a_pass_refuses_is_not_blamed_on_the_last_torch_operation(project: Project, route: str) -> None:
+    """By then every torch node is converted; the operations of too high a rank know their lines themselves."""
+    with pytest.raises(convert.ConversionError) as caught:
+        converted(open_worker(project, HIGH_RANK, FACTORY), route)
+    first = HIGH_RANK.splitlines().index("        y = x.reshape(1, 1, 1, 1, 2, 2)") + 1
+    assert [(f.rule, f.source) for f in caught.value.findings] == [
+        ("convert.rank", f"model.py:{first}"),
+        ("convert.rank", f"model.py:{first + 1}"),
+    ]
+    assert f"(model.py:{first})" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("problem", "error"),
     [
