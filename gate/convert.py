@@ -849,19 +849,12 @@ def _explained(problem: Exception, route: str, captured: Any, folder: Path) -> E
         )
         for place in _places(problem, folder)
     ]
-    return ConversionError(_sentence(findings[0]), findings)
+    return ConversionError(findings[0].sentence, findings)
 
 
 def _first_line(problem: BaseException) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return f"{type(problem).__name__}: {lines[0][:400] if lines else ''}".rstrip(": ")
-
-
-def _sentence(finding: Finding) -> str:
-    where = " ".join(
-        part for part in (finding.op and f"at {finding.op}", finding.source and f"({finding.source})") if part
-    )
-    return f"{finding.message} {where}".strip()
 
 
 def _places(problem: Exception, folder: Path) -> list[SourceLine]:
