@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_O
 from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_and_optimize_ir
 from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
 from coremltools.converters.mil.mil import ListVar, Operation
+from coremltools.converters.mil.mil.passes.defs.optimize_conv import (
+    fuse_conv_batchnorm,
+    fuse_conv_bias,
+    fuse_conv_scale,
+)
+from coremltools.converters.mil.mil.passes.defs.optimize_linear import fuse_linear_bias
 from coremltools.converters.mil.mil.passes.defs.preprocess import NameSanitizer
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
@@ -542,33 +549,43 @@ def is_kept(op: Any, patterns: Sequence[str]) -> bool:
     `encoder.norm` is a layer, `encoder.norm/softmax` its operations of one kind, `encoder.norm/softmax:2` the second of them, and
     `/softmax` those of the model itself. Unlike the names that coremltools makes up, these survive the next conversion.
     """
-    layer = str(_mark_of_operation(op).get("layer") or "")
-    names = [*operation_names(layer, op.op_type), *(var.name for var in op.outputs)]
+    layers = _layers(op)
+    names = [name for layer in layers for name in operation_names(layer, op.op_type)] + [var.name for var in op.outputs]
     if any(":" in pattern for pattern in patterns):
-        names.append(f"{layer}/{op.op_type}:{_ordinal(op, layer)}")
+        names += [f"{layer}/{op.op_type}:{_ordinal(op, layer)}" for layer in layers]
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
+def _layers(op: Any) -> list[str]:
+    """Its own layer, and the one that was folded into it."""
+    mark = _mark_of_operation(op)
+    return [str(mark.get("layer") or ""), *([mark["folded"]] if mark.get("folded") else [])]
+
+
 def _ordinal(op: Any, layer: str) -> int:
-    """Position among the operations of its kind in its layer, from 1."""
+    """Position among the operations of its kind in a layer, from 1; in its own, what is folded from there is not counted."""
+    known = 1 if layer == _layers(op)[0] else 2
     alike = (
         other
         for other in op.enclosing_block.operations
-        if other.op_type == op.op_type and str(_mark_of_operation(other).get("layer") or "") == layer
+        if other.op_type == op.op_type and layer in _layers(other)[:known]
     )
     return next(number for number, other in enumerate(alike, 1) if other is op)
 
 
 # ------------------------------------------------------------------------------------------------------ source map
 # coremltools carries a scope through its passes. A mark of ours in it says what the scope alone does not: the full
-# layer path on the trace route, the user's line on both.
+# layer path on the trace route, the user's line on both. Where a norm, a scale or a bias is folded into the operation before
+# it, coremltools keeps the scope of what was folded; ours is that of the operation whose weight it is.
 
 _MARK = "gate:"
-
 
 _MAKE_NODE = InternalTorchIRNode.from_torchscript_node.__func__  # a classmethod
 _SCOPE_OF = InternalTorchIRNode.get_scope_info
 _CONVERT_NODE = torch_ops.convert_single_node
+_FOLDS = {
+    fold: fold._try_to_transform for fold in (fuse_conv_batchnorm, fuse_conv_bias, fuse_conv_scale, fuse_linear_bias)
+}
 
 
 class _Hooks:
@@ -599,6 +616,15 @@ def install_hooks(folder: Path) -> None:
         _CONVERT_NODE(context, node)
         _hooks.current = around  # not reached where it raises
 
+    def folding(fold: Any, into: Any, folded: Any, *rest: Any) -> bool:
+        scopes, folded.scopes = folded.scopes, _scopes_with(into, folded)
+        if _FOLDS[fold](into, folded, *rest):
+            return True
+        folded.scopes = scopes
+        return False
+
+    for fold in _FOLDS:
+        fold._try_to_transform = staticmethod(partial(folding, fold))
     InternalTorchIRNode.from_torchscript_node = classmethod(from_torchscript_node)
     InternalTorchIRNode.get_scope_info = get_scope_info
     torch_ops.convert_single_node = convert_single_node
@@ -652,6 +678,18 @@ def _mark_of_operation(op: Any) -> dict[str, Any]:
     return {}
 
 
+def _scopes_with(op: Any, folded: Any) -> dict[Any, list[Any]]:
+    """The scopes of an operation, its mark naming the layer that is folded into it too."""
+    layer = _mark_of_operation(folded).get("layer")
+
+    def named(text: Any) -> Any:
+        if not (layer and isinstance(text, str) and text.startswith(_MARK)):
+            return text
+        return _MARK + json.dumps({**json.loads(text.removeprefix(_MARK)), "folded": layer})
+
+    return {source: [named(text) for text in texts] for source, texts in op.scopes.items()}
+
+
 def source_map(model: Any, folder: Path) -> SourceMap:
     """Read where each operation comes from off the program in memory; empty where there is none."""
     program = getattr(model, "_mil_program", None)
@@ -679,6 +717,7 @@ def _source_line(op_type: str, mark: Mapping[str, Any], folder: Path) -> SourceL
     return SourceLine(
         op_type=op_type,
         layer=mark.get("layer") or None,
+        folded=mark.get("folded"),
         file=_relative(file, folder) if file else None,
         line=line,
         code=code or None,

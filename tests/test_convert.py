@@ -312,6 +312,68 @@ def test_layers_are_kept_in_float32_by_pattern(
     assert found == kept
 
 
+FOLDED = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, dilation=2), nn.BatchNorm2d(4)
+        self.last = nn.Conv2d(4, 4, 1)
+        self.scale = nn.Parameter(torch.full((1, 4, 1, 1), 3.0))
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = self.norm(x)
+        return self.last(torch.relu(x)) * self.scale
+
+def build():
+    torch.manual_seed(0)
+    return Net()
+
+def example():
+    return torch.rand(1, 3, 8, 8)
+"""
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_convolution_keeps_its_own_layer_and_line_when_a_norm_or_a_scale_is_folded_into_it(
+    project: Project, route: str
+) -> None:
+    answer, _ = converted(open_worker(project, FOLDED, FACTORY), route)
+    found = [o for o in answer["source_map"]["ops"].values() if o["op_type"] in ("conv", "batch_norm", "mul")]
+    line = FOLDED.splitlines().index("        x = self.conv(x)") + 1
+    assert [(o["op_type"], o["layer"], o["folded"]) for o in found] == [
+        ("conv", "conv", "norm"),
+        ("conv", "last", None),
+    ]
+    assert [o["line"] for o in found] == [line, line + 2]
+    assert all("conv" in o["torch"] for o in found)
+
+
+@pytest.mark.parametrize("route", EITHER)
+@pytest.mark.parametrize(
+    ("pattern", "kept"),
+    [
+        ("conv", ["conv"]),
+        ("norm", ["conv"]),  # as it had to be called, and existing files call it
+        ("norm/conv:1", ["conv"]),
+        ("last/conv", ["last"]),
+        ("norm/batch_norm", []),
+    ],
+)
+def test_a_convolution_is_kept_by_its_layer_or_by_the_norm_folded_into_it(
+    project: Project, route: str, pattern: str, kept: list[str]
+) -> None:
+    answer, specification = converted(open_worker(project, FOLDED, FACTORY), route, "float16", keep=(pattern,))
+    (block,) = specification.mlProgram.functions["main"].block_specializations.values()
+    float32 = 11  # MIL's DataType.FLOAT32
+    convs = [op.outputs[0] for op in block.operations if op.type == "conv"]
+    found = [answer["source_map"]["ops"][o.name]["layer"] for o in convs if o.type.tensorType.dataType == float32]
+    assert found == kept
+
+
 def test_an_operation_is_kept_by_its_own_name(project: Project) -> None:
     at = open_worker(project, TINY, FACTORY)
     name = next(n for n, kind in operations(converted(at, "trace")[1]).items() if kind == "softmax")

@@ -9,7 +9,7 @@ import torch
 from gate import policy
 from gate.errors import UsageError
 from gate.mil.program import load_program
-from gate.patterns import names_of, unmatched, unmatched_by_policy
+from gate.patterns import by_own_layer, names_of, unmatched, unmatched_by_policy
 from gate.pipeline import Options, make_plan
 from gate.policy import Policy
 from tests.case_source import make_config, make_trial
@@ -55,6 +55,28 @@ def test_an_override_for_a_layer_that_is_not_there_is_told_with_the_nearest():
 
     assert told.message == "policy ours: overrides[1].layers: 'haed' matches no layer"
     assert "nearest: head" in told.advice
+
+
+def test_a_folded_norm_may_still_be_named_and_means_the_layer_it_went_into():
+    ours = Policy.model_validate(
+        {
+            "name": "ours",
+            "summary": "s",
+            "precision": "float16",
+            "requires": {"deployment_target": "iOS16"},
+            "keep_float32": ["head.1", "head.1/linear"],
+            "steps": [{"palettize": {"bits": 4, "mode": "kmeans", "granularity": "per_tensor", "weight_threshold": 0}}],
+            "overrides": [{"layers": ["head.1"], "skip": True}, {"layers": ["encoder.*"], "bits": 8}],
+        }
+    )
+    layers, folded = {"y": "encoder.0.attention", "z": "head.0"}, {"z": "head.1"}
+    meant = by_own_layer(ours, layers, folded)
+
+    assert meant.overrides[0].matches(op_type="linear", name="z", layer="head.0", elements=1)
+    assert not meant.overrides[0].matches(op_type="softmax", name="y", layer="encoder.0.attention", elements=1)
+    assert meant.overrides[1] == ours.overrides[1]
+    assert not list(unmatched_by_policy(ours.model_copy(update={"keep_float32": ()}), (), layers, folded))
+    assert {"head.1", "head.1/linear"} <= names_of(KINDS, layers, folded)
 
 
 class Squares(torch.nn.Module):
