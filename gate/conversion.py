@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gate.bench import Bench
+from gate.choices import choices
 from gate.config import ModelEntry
 from gate.difference import compare
 from gate.engine import Engine
@@ -100,7 +101,8 @@ def _error(package: Path, engine: Engine, bench: Bench) -> float | None:
     if bench.reference is None or not bench.steady or random_ops(package):
         return None
     try:
-        differences = compare(bench.reference, bench.answers(engine, package, "float32"), bench.ranges(bench.reference))
+        answers = bench.answers(engine, package, "float32")
+        differences = compare(bench.reference, answers, bench.ranges(bench.reference), choices(package))
     except MilError:
         return None  # no kernel, or a broken package: the checks will say so
     return max(d.error if d.sound else float("inf") for d in differences)

@@ -4,11 +4,11 @@
 The range of an output is its largest |reference| over all samples of a kind, with an absolute floor of 1e-6; an error is told as a
 fraction of it, never element by element, since elements near zero make that meaningless (cases: coremltools#1809). Samples that were
 made up (shuffled, at the end of a declared range) are a kind of their own: what is large there must not excuse errors on real ones.
-Integers are compared exactly. Where the reference itself is not finite, nothing is held against the other side.
+Integers are compared exactly; of those that are choices (`choices.py`) the error is the share that came out otherwise. Where the reference itself is not finite, nothing is held against the other side.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,13 @@ class OutputDifference:
     snr_db: float | None  # None where there is no noise, or no signal
     identical: bool
     problem: str | None = None  # a wrong shape or a missing output
+    integers: int = 0  # elements of an integer output
+    negative: bool = False  # has an integer below zero where the reference has none
+    turned: int | None = None  # of an output of choices: how many came out otherwise
 
     @property
     def error(self) -> float:
-        """Largest error as a fraction of the range."""
+        """Largest error as a fraction of the range; of choices, the share that came out otherwise."""
         return self.max_error / self.range
 
     @property
@@ -50,15 +53,20 @@ Ranges = Sequence[Mapping[str, float]]
 
 
 def compare(
-    reference: Sequence[Outputs], found: Sequence[Outputs], ranges: Ranges | None = None
+    reference: Sequence[Outputs],
+    found: Sequence[Outputs],
+    ranges: Ranges | None = None,
+    choices: frozenset[str] = frozenset(),
 ) -> tuple[OutputDifference, ...]:
     """Compare the answers to the same samples; outputs are matched by name, or by order where no name matches.
 
-    `ranges` holds the range of each output for each sample; without it there is one, over all samples.
+    `ranges` holds the range of each output for each sample; without it there is one, over all samples. `choices` names those of the
+    outputs found that choose.
     """
     names = match_names(reference[0], found[0])
     ranges = ranges or find_ranges(reference, [""] * len(reference))
-    return tuple(_compare_output(name, other, reference, found, ranges) for name, other in names.items())
+    rows = [(_compare_output(name, other, reference, found, ranges), other) for name, other in names.items()]
+    return tuple(_turned(row) if other in choices else row for row, other in rows)
 
 
 def find_ranges(reference: Sequence[Outputs], kinds: Sequence[str]) -> list[dict[str, float]]:
@@ -120,7 +128,17 @@ def _measure(name: str, pairs: Sequence[tuple[Array, Array]], ranges: Sequence[f
         decisions=sum(_argmax_moved(want, have) for want, have in wide),
         snr_db=10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None,
         identical=all(np.array_equal(want, have, equal_nan=True) for want, have in wide),
+        integers=sum(want.size for want, _ in wide) if integer else 0,
+        negative=any(bool(np.any((have < 0) & (want >= 0))) for want, have in wide),
     )
+
+
+def _turned(d: OutputDifference) -> OutputDifference:
+    """Count what an output of choices chose otherwise; nothing chooses a negative number, which is a damaged one."""
+    if not d.integers or d.negative or d.problem:
+        return d
+    share = d.wrong_integers / d.integers
+    return replace(d, max_error=share, range=1.0, wrong_integers=0, snr_db=None, turned=d.wrong_integers)
 
 
 def _argmax_moved(want: Array, have: Array) -> bool:

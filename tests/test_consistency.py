@@ -49,7 +49,7 @@ LAYERS = (
     {"bench", "timing", "remote", "kept"},
     {"engine", "sandbox", "worker"},
     {"convert", "handed", "jail", "data", "metrics", "difference", "steps"},
-    {"stats", "boxes", "checkpoint"},
+    {"stats", "boxes", "checkpoint", "choices"},
     {"protocol", "trail"},
     {"mil"},
     {"config", "growth"},

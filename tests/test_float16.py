@@ -504,6 +504,68 @@ def example():
 """
 
 
+CHOOSING = """
+import torch
+
+class Map(torch.nn.Module):
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = spread
+
+    def forward(self, x):
+        return torch.argmax(0.5 + x * self.spread, 1)
+
+class Best(torch.nn.Module):
+    def __init__(self, gain):
+        super().__init__()
+        self.gain = gain
+        self.register_buffer("boxes", torch.randn(64, 4, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x):
+        scores, best = torch.topk(torch.sigmoid(x[0, 0, 0] * 1e-4), 8)
+        return scores * self.gain * self.gain, self.boxes[best], best
+
+def a_map(spread):
+    return Map(spread).eval()
+
+def the_best(gain=1.0):
+    return Best(gain).eval()
+
+def example():
+    torch.manual_seed(0)
+    return (torch.randn(1, 3, 64, 64),)
+"""
+
+
+def judge_choosing(folder: Path, work: Path, factory: str, args: dict[str, float]):
+    (folder / "choosing.py").write_text(CHOOSING)
+    source = {"factory": f"choosing.py:{factory}", "example": "choosing.py:example", "args": args}
+    name = f"{factory}-{'-'.join(args) or 'plain'}-{int(1e4 * sum(args.values()))}"
+    return judge_float16(make_trial(make_config(folder, name=name, source=source), work / name))
+
+
+def test_a_choice_between_equals_is_judged_by_how_many_turn(tmp_path, work):
+    """A few pixels of a map turn where two classes are all but equal; a map of nothing but such pixels is damaged."""
+    few = judge_choosing(tmp_path, work, "a_map", {"spread": 0.05})
+    many = judge_choosing(tmp_path, work, "a_map", {"spread": 1e-4})
+
+    counts = {m.name: m.value for m in few.measurements}
+    (turned,) = [value for name, value in counts.items() if name.startswith("choices_changed")]
+    assert few.outcome is Outcome.PASS
+    assert 0 < turned < 0.01 * 64 * 64
+    assert many.outcome is Outcome.FAIL
+    assert "chooses otherwise in" in many.message
+
+
+def test_candidates_that_change_places_are_a_warning_and_wrong_scores_are_not(tmp_path, work):
+    swapped = judge_choosing(tmp_path, work, "the_best", {})
+    wrong = judge_choosing(tmp_path, work, "the_best", {"gain": 1000.0})
+
+    assert swapped.outcome is Outcome.PASS
+    assert [(f.rule, f.op.split()[0]) for f in swapped.findings] == [("float16.order", "topk")]
+    assert wrong.outcome is Outcome.FAIL
+
+
 STATEFUL = """
 import torch
 

@@ -137,6 +137,9 @@ def test_narrowed_data_are_told_apart_from_narrowed_shapes():
     assert "runtime.narrowed-data" in found(op("cast", NARROW, x=IDS, dtype="int16"), gather, inputs=(X, IDS))
     shape, cast = op("shape", SHAPE, x=X), op("cast", NARROW, x=SHAPE, dtype="int16")
     assert "runtime.narrowed-data" not in found(shape, cast, gather, inputs=(X, IDS))
+    place, cast = op("reduce_argmax", SHAPE, x=X), op("cast", NARROW, x=SHAPE, dtype="int16")
+    assert "runtime.narrowed-data" not in found(place, cast, gather, inputs=(X, IDS))
+    assert "runtime.narrowed-data" in found(op("reduce_argmax", SHAPE, x=value("long", 1, 40_000)), cast, gather)
 
 
 def test_a_float32_op_among_float16_ones_is_an_island_and_a_float32_program_is_not():

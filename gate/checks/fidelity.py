@@ -12,6 +12,7 @@ from typing import Any
 
 from gate.bench import Sample, probes
 from gate.checks.base import Check, Subject, not_run
+from gate.choices import choices
 from gate.difference import OutputDifference, Outputs, Ranges, compare, find_ranges
 from gate.errors import NoAnswer, SourceFault
 from gate.mil import MilError
@@ -51,6 +52,10 @@ def describe(difference: OutputDifference) -> str:
         return f"output {difference.name!r} has {difference.new_nonfinite} values that are infinite or not a number"
     if difference.wrong_integers:
         return f"output {difference.name!r} has {difference.wrong_integers} wrong integers"
+    if difference.turned is not None:
+        return (
+            f"output {difference.name!r} chooses otherwise in {difference.turned:,} of {difference.integers:,} places"
+        )
     return f"output {difference.name!r} is off by up to {percent(difference.error)} of its range"
 
 
@@ -72,6 +77,7 @@ def measurements(
         counts = (
             ("new_nonfinite", d.new_nonfinite),
             ("wrong_integers", d.wrong_integers),
+            ("choices_changed", d.turned),
             ("decisions_changed", d.decisions),
         )
         rows += [Measurement(name=f"{name}:{d.name}", value=count, unit=Unit.COUNT) for name, count in counts if count]
@@ -104,18 +110,18 @@ def _answer(subject: Subject) -> tuple[Result, ...]:
     except MilError as error:
         return (_broken(subject, package, error),)
     limit = subject.entry.budgets.fidelity.error
-    differences = compare(bench.reference, answers, bench.ranges(bench.reference))
+    differences = compare(bench.reference, answers, bench.ranges(bench.reference), choices(package))
     result = judge(differences, limit, bench.reference_name, subject.engine.environment)
     if result.outcome is Outcome.PASS:
         return (_probed(subject, package) or result,)
-    worst = _worst(bench.reference, answers, bench.ranges(bench.reference))
+    worst = _worst(bench.reference, answers, bench.ranges(bench.reference), choices(package))
     named = tuple(_blamed(subject, package, bench.samples[worst]))
     return (result.model_copy(update={"findings": result.findings + named}),)
 
 
-def _worst(reference: Sequence[Outputs], answers: Sequence[Outputs], ranges: Ranges) -> int:
+def _worst(reference: Sequence[Outputs], answers: Sequence[Outputs], ranges: Ranges, choosing: frozenset[str]) -> int:
     """Position of the sample that comes out furthest off."""
-    rows = [compare([a], [b], [r]) for a, b, r in zip(reference, answers, ranges, strict=True)]
+    rows = [compare([a], [b], [r], choosing) for a, b, r in zip(reference, answers, ranges, strict=True)]
     errors = [max((not d.sound, d.error) for d in row) for row in rows]
     return errors.index(max(errors))
 
@@ -171,7 +177,7 @@ def _probed(subject: Subject, package: Path) -> Result | None:
         answers = subject.engine.load(package, "float32").predict(samples)
     except (SourceFault, MilError):
         return None  # inputs that the source does not take say nothing
-    differences = compare(wanted, answers, find_ranges(wanted, [str(i) for i in range(len(samples))]))
+    differences = compare(wanted, answers, find_ranges(wanted, [str(i) for i in range(len(samples))]), choices(package))
     result = judge(differences, limit, bench.reference_name, subject.engine.environment)
     if result.outcome is Outcome.PASS:
         return None

@@ -17,6 +17,7 @@ import numpy as np
 from gate.candidate import computes_float32
 from gate.checks.base import Check, Subject, not_run
 from gate.checks.fidelity import describe, finding, measurements
+from gate.choices import choices
 from gate.config import Float16Budget
 from gate.difference import OutputDifference, compare
 from gate.engine import has_torch
@@ -93,7 +94,7 @@ def breaks(d: OutputDifference, budget: Float16Budget | None, labelled: bool) ->
     """Does one output fail?"""
     if not d.sound:
         return True
-    if budget and budget.snr is not None:
+    if budget and budget.snr is not None and d.turned is None:
         return not (d.identical or d.snr_db is None or d.snr_db >= budget.snr)
     if budget and budget.error is not None:
         return not d.error <= budget.error
@@ -224,21 +225,23 @@ class Seen:
     samples: tuple[Outputs, ...]
     reference: tuple[Outputs, ...]
     ranges: tuple[Mapping[str, float], ...]
+    choices: frozenset[str] = frozenset()  # outputs that choose
 
     def pick(self, indices: Iterable[int]) -> "Seen":
         """Leave out the others."""
         some = tuple(indices)
-        return Seen(*(tuple(row[i] for i in some) for row in (self.samples, self.reference, self.ranges)))
+        ranges = tuple(self.ranges[i] for i in some)
+        return Seen(tuple(self.samples[i] for i in some), tuple(self.reference[i] for i in some), ranges, self.choices)
 
     def differences(self, found: Sequence[Outputs]) -> Differences:
         """Compare answers with the reference's."""
-        return compare(self.reference, found, self.ranges)
+        return compare(self.reference, found, self.ranges, self.choices)
 
     def worst(self, found: Sequence[Outputs]) -> tuple[Outputs, Mapping[str, float]]:
         """The sample on which answers are furthest off, and its ranges."""
         from gate.float16.investigate import worst_sample
 
-        index = worst_sample(self.reference, found, self.ranges)
+        index = worst_sample(self.reference, found, self.ranges, self.choices)
         return self.samples[index], self.ranges[index]
 
 
@@ -251,7 +254,8 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     bench, engine, budget = subject.bench, subject.engine, subject.entry.budgets.float16
     reference, noted = _reference(subject, models)
     real = bench.real()
-    seen = Seen(bench.samples, tuple(reference), tuple(bench.ranges(reference))).pick(real)
+    ranges = tuple(bench.ranges(reference))
+    seen = Seen(bench.samples, tuple(reference), ranges, choices(models.float16)).pick(real)
     answers = bench.answers(engine, models.float16)
     found: tuple[Outputs, ...] = tuple(answers[i] for i in real)
     facts = Facts(
@@ -260,6 +264,8 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
         environment=engine.environment,
         notes=(*noted, *_nonfinite(seen.samples, seen.reference)),
     )
+    if ordered := _in_exact_order(facts, models, seen, budget):
+        return ordered
     tier = Tier.DECLARED
     if not any(breaks(d, budget, facts.labelled) for d in facts.declared):
         if engine.environment.engine == "mil":
@@ -271,6 +277,31 @@ def measure(subject: Subject, models: "Models", *, blame: bool = True) -> Facts:
     facts = replace(facts, notes=facts.notes + tuple(_untrained(facts, models)))
     limit = (budget.error if budget else None) or FAIL_ERROR
     return _blame(facts, models, seen, found, tier, min(limit, _worst_error(facts)))
+
+
+def _in_exact_order(facts: Facts, models: "Models", seen: Seen, budget: Float16Budget | None) -> Facts | None:
+    """What is left of a failure when near-equal candidates stand in float32's order; None if it fails then too."""
+    if facts.environment.engine != "mil" or not any(breaks(d, budget, facts.labelled) for d in facts.declared):
+        return None
+    from gate.float16.order import in_exact_order
+
+    limit = (budget.error if budget else None) or FAIL_ERROR
+    found = in_exact_order(models, seen.samples, limit)
+    if found is None:
+        return None
+    answers, op = found
+    left = seen.differences(answers)
+    if any(breaks(d, budget, facts.labelled) for d in left):
+        return None
+    worst = max(facts.declared, key=lambda d: (not d.sound, d.error))
+    told = Finding(
+        rule="float16.order",
+        severity=Severity.WARNING,
+        op=op,
+        message=f"Near-equal candidates change places: {describe(worst)}, in float32's order by {percent(max(d.error for d in left))}.",
+        advice="let the app rely on no order among equal scores, or keep this op and its scores in float32",
+    )
+    return replace(facts, declared=left, notes=(*facts.notes, told))
 
 
 def _worst_error(facts: Facts) -> float:
@@ -334,7 +365,7 @@ def _reference(subject: Subject, models: "Models") -> tuple[tuple[Outputs, ...],
     if reference is None:
         return own, ()
     limit = subject.entry.budgets.fidelity.error
-    apart = compare(reference, own, bench.ranges(reference))
+    apart = compare(reference, own, bench.ranges(reference), choices(models.float32 or models.float16))
     return (reference, ()) if all(d.sound and d.error <= limit for d in apart) else (own, (CONVERTER_FIRST,))
 
 

@@ -17,6 +17,7 @@ from gate.float16.trials import Place, Trials
 from gate.mil.compiler import MIXED
 from gate.mil.numerics import Precision, half_constant
 from gate.mil.ops.narrow import SOFTPLUS_CLIFF
+from gate.mil.ops.registry import ACCUMULATE16, NARROW
 
 LARGEST = 65504.0  # of float16
 SMALLEST_NORMAL = 2.0**-14
@@ -83,7 +84,7 @@ def diagnose(trials: Trials, place: Place, precision: Precision) -> Diagnosis:
 
 def look(trials: Trials, place: Place) -> Sight:
     """Gather the values of one op."""
-    exact, half = (tuple(map(_counted, trials.results(place, half=halved))) for halved in (False, True))
+    exact, half = (_counted(trials.results(place, half=halved)) for halved in (False, True))
     readers = frozenset(trials.readers(place))
     if place.index < 0:
         return Sight(place.type, {"x": exact[0]}, {}, exact, half, readers)
@@ -101,16 +102,17 @@ def look(trials: Trials, place: Place) -> Sight:
     return Sight(place.type, inputs, numbers, exact, half, readers)
 
 
-def _counted(x: Tensor) -> Tensor:
-    """A comparison's result as numbers: torch has no magnitude of booleans."""
-    return x.float() if x.dtype == torch.bool else x
+def _counted(results: list[Tensor]) -> tuple[Tensor, ...]:
+    """The results that are quantities: beside topk's values its positions are none, and torch has no magnitude of booleans."""
+    floats = tuple(x for x in results if x.is_floating_point())
+    return floats or tuple(x.float() if x.dtype == torch.bool else x for x in results)
 
 
 def find_cause(sight: Sight, precision: Precision) -> Cause:
     """Choose the cause; overflow outranks the rest since nothing survives it."""
-    if precision is Precision.ACCUMULATE16:
+    if precision is Precision.ACCUMULATE16 and sight.type in ACCUMULATE16:
         return Cause.ACCUMULATION
-    if precision is Precision.NARROW:
+    if precision in (Precision.NARROW, Precision.ACCUMULATE16) and sight.type in NARROW:
         return Cause.COMPOSITE
     if overflows(sight):
         return Cause.OVERFLOW
@@ -326,6 +328,7 @@ def is_mask(sight: Sight) -> bool:
     return any(x.numel() and float(x.nan_to_num(0.0).min()) <= -1e4 for x in sight.inputs.values())
 
 
+NORMS = frozenset({"instance_norm", "layer_norm", "batch_norm", "l2_norm"})
 SAMPLERS = frozenset({"resample", "crop_resize", "affine"})
 COREMLTOOLS = "https://github.com/apple/coremltools"
 CURES = (
@@ -405,7 +408,11 @@ CURES = (
         "log add sub sigmoid",
         "add an epsilon that float16 has (1e-6 or more); for log(sigmoid(x)) and log(1 - sigmoid(x)) use the stable logsigmoid",
         f"{COREMLTOOLS}/issues/2110",
-        lambda s: s.type in ("log", "sigmoid") or (s.type in ("add", "sub") and s.peak < 64),
+        lambda s: (
+            s.type == "log"
+            or (s.type == "sigmoid" and "log" in s.readers)
+            or (s.type in ("add", "sub") and s.peak < 64)
+        ),
     ),
     _cure(
         "underflow",
@@ -449,6 +456,7 @@ CURES = (
         "conv instance_norm layer_norm batch_norm",
         "take the mean out of the input first, so that the norm does not subtract large equal numbers",
         None,
+        lambda s: s.type != "conv" or bool(s.readers & NORMS),
     ),
     _cure(
         "accumulation",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gate.choices import choices
 from gate.difference import Ranges, compare
 from gate.float16 import Tier
 from gate.float16.blame import EXPLAINS, Blame, Culprit, find_culprits
@@ -70,7 +71,7 @@ def investigate(
     limit: float,
 ) -> Investigation:
     """Find the culprits on the worst sample; `found` are the float16 program's answers under the tier."""
-    index = worst_sample(reference, found, ranges)
+    index = worst_sample(reference, found, ranges, choices(models.float16))
     integers = narrowed(models, samples[index]) if tier is Tier.DECLARED else ()
     if integers:
         return Investigation(tier, index, integers, None, limit)
@@ -125,7 +126,7 @@ def lost_ops(
     assert models.float32 is not None
     half = load(models.float16, precision=Precision.FLOAT32)
     found = next(half.predict_batch([sample]))
-    if worst(compare([reference], [found], [ranges])) < EXPLAINS * limit:
+    if worst(compare([reference], [found], [ranges], choices(models.float16))) < EXPLAINS * limit:
         return ()
     kept = Counter(op.type for op in half.function.body.walk())
     suspects = []
@@ -144,9 +145,11 @@ LOST = Diagnosis(
 )
 
 
-def worst_sample(reference: Sequence[Outputs], found: Sequence[Outputs], ranges: Ranges) -> int:
+def worst_sample(
+    reference: Sequence[Outputs], found: Sequence[Outputs], ranges: Ranges, choosing: frozenset[str] = frozenset()
+) -> int:
     """The sample that float16 damages most."""
-    damages = [worst(compare([a], [b], [r])) for a, b, r in zip(reference, found, ranges, strict=True)]
+    damages = [worst(compare([a], [b], [r], choosing)) for a, b, r in zip(reference, found, ranges, strict=True)]
     return damages.index(max(damages))
 
 

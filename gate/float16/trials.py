@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gate.choices import chosen
 from gate.difference import OutputDifference, compare, find_ranges
-from gate.mil.compiler import Plan, Step
+from gate.mil.compiler import Plan, Step, unpacked
 from gate.mil.evaluator import Evaluator, Run
 from gate.mil.numerics import FLOATS, Precision, Rounding
 from gate.mil.ops.registry import State
@@ -61,6 +62,7 @@ class Trials:
         self.exact_plan = evaluator.at(Rounding(Precision.FLOAT32)).plan
         self.half_plan = evaluator.at(half).plan
         self.function = evaluator.function
+        self._choices = chosen(evaluator.function.body)
         self.seconds = 0.0  # spent on trials so far
         self._ranges = ranges or {}
         self._peaks: dict[int, tuple[float, bool]] = {}
@@ -172,7 +174,7 @@ class Trials:
     def differences(self, places: Iterable[Place]) -> tuple[OutputDifference, ...]:
         """Compare the outputs of a trial with the exact ones."""
         found = self._outputs(self._trial(tuple(places)))
-        return compare([self.outputs], [found], [self._range])
+        return compare([self.outputs], [found], [self._range], self._choices)
 
     @cached_property
     def _range(self) -> dict[str, float]:

@@ -3,14 +3,14 @@
 
 Each step runs once over a stack of samples (`torch.vmap`); a value that does not depend on the input stays single.
 A step that can't be mapped runs sample by sample, the rest of the program does not. Programs with states, random
-numbers or control flow run whole samples one by one. The first sample runs alone and shows how many bytes one takes.
+numbers or control flow, and short lists, run whole samples one by one. The first sample runs alone and shows how many bytes one takes.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ Columns = Mapping[str, Sequence[Any] | Tensor]
 One = Callable[[Sample], dict[str, Any]]
 
 SHAPE_ONLY = frozenset({"shape", "fill_like"})  # the same for all samples of a stack
+WORTH_STACKING = 4  # samples; fewer are quicker one by one
 MARGIN = 3  # a kernel's own temporaries, and the allocator's
 
 
@@ -38,12 +39,12 @@ def run_batch(
 ) -> Iterator[tuple[Columns, int]]:
     """Yield the results of as many samples as fit at once, and their number, in order."""
     rest = iter(samples)
-    if not stackable(plan, function):
-        yield from (_alone(one(sample)) for sample in rest)
+    few = list(islice(rest, WORTH_STACKING))
+    if len(few) < WORTH_STACKING or not stackable(plan, function):
+        yield from (_alone(one(sample)) for sample in chain(few, rest))
         return
-    first = next(rest, None)
-    if first is None:
-        return
+    first, *few = few
+    rest = chain(few, rest)
     stack = Stack(plan, function)
     columns = stack.run([first])
     limit = max(1, byte_budget // (MARGIN * stack.peak_bytes))

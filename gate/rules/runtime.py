@@ -7,10 +7,11 @@ A rule is an error only where the program alone proves the harm; where it takes 
 
 from collections.abc import Iterator
 
-from gate.mil.program import Argument, Constant, Op, Value
+from gate.mil.program import Argument, Constant, Op, TensorType, Value
 from gate.report import Severity
 from gate.rules.base import Hit, Rule, Scene, dtype, numbers
 
+POSITIONS = ("reduce_argmax", "reduce_argmin", "topk", "argsort")
 SATURATED = 2**31 - 1
 NARROW_INTEGERS = ("int16", "uint16")
 ARITHMETIC = ("add", "sub", "mul", "floor_div", "mod", "real_div")
@@ -38,14 +39,21 @@ def _random(scene: Scene) -> Iterator[Hit]:
 
 
 def _narrowed_data(scene: Scene) -> Iterator[Hit]:
-    """Rows of a table that was int32 until a cast; shapes are small numbers and do no harm."""
+    """Rows of a table that was int32 until a cast; shapes, and positions on short axes, are small numbers and do no harm."""
     for op in scene.ops:
         cast = scene.maker(op, "x") if op.type.startswith("gather") else None
         if cast is None or cast.type != "cast" or dtype(cast.outputs[0]) not in NARROW_INTEGERS:
             continue
         before = scene.maker(cast, "x")
-        if before is None or before.type != "shape":
+        if before is None or not (before.type == "shape" or _is_small_position(before)):
             yield Hit(op, f"data are cast to {dtype(cast.outputs[0])}")
+
+
+def _is_small_position(op: Op) -> bool:
+    """Does an op give positions that 16 bits hold, whichever axis they are on?"""
+    kind = op.inputs["x"][0].type if op.type in POSITIONS else None
+    sizes = kind.sizes if isinstance(kind, TensorType) else None
+    return sizes is not None and max(sizes, default=0) <= 2**15
 
 
 def _saturated(scene: Scene) -> Iterator[Hit]:
