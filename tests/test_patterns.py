@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Patterns: what names nothing is told, and what cannot be honoured is refused with the reason."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,16 @@ def test_a_package_in_float16_already_is_refused_with_the_reason(tmp_path):
 
     with pytest.raises(UsageError, match="m.mlpackage in float16 already, expected a float32 package"):
         trial.before(policy.load("float16", ROOT))
+
+
+def test_an_override_by_a_folded_layer_reaches_the_compression(tmp_path):
+    trial = finished_trial(tmp_path, "float32", ship="as-is")
+    trial.conversion = replace(trial.conversion, layers={"y": "conv"}, folded={"y": "norm"})
+    quantized = policy.load("int8", ROOT)
+    ours = quantized.model_copy(update={"overrides": (policy.Override(layers=("norm",), skip=True),)})
+    compression = trial._compression(ours, tmp_path / "m.mlpackage", tmp_path / "out.mlpackage")
+
+    assert compression.args[1].overrides[0].layers == ("norm", "conv")
 
 
 def test_what_no_policy_casts_cannot_be_kept(tmp_path):
