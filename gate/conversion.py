@@ -33,6 +33,7 @@ class Conversion:
     finished: Path | None = None  # the package as the team handed it over, or as its converter script made it
     route: str | None = None
     layers: Mapping[str, str] = field(default_factory=dict)  # MIL name -> layer path
+    folded: Mapping[str, str] = field(default_factory=dict)  # MIL name -> path of a layer that was folded into it
     lines: Mapping[str, str] = field(default_factory=dict)  # MIL name -> file.py:41
     origins: Mapping[str, str] = field(default_factory=dict)  # MIL name -> torch op
     findings: tuple[Finding, ...] = ()
@@ -80,12 +81,14 @@ def convert(source: Source, entry: ModelEntry, target: Target, engine: Engine, b
     more = tuple(finding for finding in half.findings if finding not in choice.findings)
     blamed = [f for one in choice.wrong if right for f in explain(one, exact, bench.samples, source.config.folder)]
     layers = {name: line.layer for name, line in ops.items() if line.layer}
-    names = names_of({name: line.op_type for name, line in ops.items()}, layers)
+    folded = {name: line.folded for name, line in ops.items() if line.folded}
+    names = names_of({name: line.op_type for name, line in ops.items()}, layers, folded)
     return Conversion(
         float32=exact.package,
         float16=half.package,
         route=exact.route,
         layers=layers,
+        folded=folded,
         lines={name: line.place for name, line in ops.items() if line.place},
         origins={name: line.torch for name, line in ops.items() if line.torch},
         declared=source.describe().compressed,

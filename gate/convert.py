@@ -14,10 +14,12 @@ import itertools
 import json
 import linecache
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ from coremltools.converters.mil.frontend.torch.internal_graph import InternalTor
 from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_and_optimize_ir
 from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+from coremltools.converters.mil.mil import ListVar, Operation
+from coremltools.converters.mil.mil.passes.defs.optimize_conv import (
+    fuse_conv_batchnorm,
+    fuse_conv_bias,
+    fuse_conv_scale,
+)
+from coremltools.converters.mil.mil.passes.defs.optimize_linear import fuse_linear_bias
 from coremltools.converters.mil.mil.passes.defs.preprocess import NameSanitizer
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import nn
@@ -54,7 +63,8 @@ COLORS = {"RGB": ct.colorlayout.RGB, "BGR": ct.colorlayout.BGR, "GRAYSCALE": ct.
 MAX_RANK = 5  # of Core ML's tensors
 _TENSOR = "_values"
 WRAPPED = "wrapped"  # where a script module sits in the module that adapts it
-TOOL_FOLDERS = tuple(str(Path(str(file)).parent) for file in (torch.__file__, ct.__file__, __file__))
+# with the separator: torchvision is no part of torch
+TOOL_FOLDERS = tuple(f"{Path(str(file)).parent}/" for file in (torch.__file__, ct.__file__, __file__))
 
 
 class ConversionError(SourceFault):
@@ -540,37 +550,47 @@ def is_kept(op: Any, patterns: Sequence[str]) -> bool:
     `encoder.norm` is a layer, `encoder.norm/softmax` its operations of one kind, `encoder.norm/softmax:2` the second of them, and
     `/softmax` those of the model itself. Unlike the names that coremltools makes up, these survive the next conversion.
     """
-    layer = str(_mark_of_operation(op).get("layer") or "")
-    names = [*operation_names(layer, op.op_type), *(var.name for var in op.outputs)]
+    layers = _layers(op)
+    names = [name for layer in layers for name in operation_names(layer, op.op_type)] + [var.name for var in op.outputs]
     if any(":" in pattern for pattern in patterns):
-        names.append(f"{layer}/{op.op_type}:{_ordinal(op, layer)}")
+        names += [f"{layer}/{op.op_type}:{_ordinal(op, layer)}" for layer in layers]
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
+def _layers(op: Any) -> list[str]:
+    """Its own layer, and the one that was folded into it."""
+    mark = _mark_of_operation(op)
+    return [str(mark.get("layer") or ""), *([mark["folded"]] if mark.get("folded") else [])]
+
+
 def _ordinal(op: Any, layer: str) -> int:
-    """Position among the operations of its kind in its layer, from 1."""
+    """Position among the operations of its kind in a layer, from 1; in its own, what is folded from there is not counted."""
+    known = 1 if layer == _layers(op)[0] else 2
     alike = (
         other
         for other in op.enclosing_block.operations
-        if other.op_type == op.op_type and str(_mark_of_operation(other).get("layer") or "") == layer
+        if other.op_type == op.op_type and layer in _layers(other)[:known]
     )
     return next(number for number, other in enumerate(alike, 1) if other is op)
 
 
 # ------------------------------------------------------------------------------------------------------ source map
 # coremltools carries a scope through its passes. A mark of ours in it says what the scope alone does not: the full
-# layer path on the trace route, the user's line on both.
+# layer path on the trace route, the user's line on both. Where a norm, a scale or a bias is folded into the operation before
+# it, coremltools keeps the scope of what was folded; ours is that of the operation whose weight it is.
 
 _MARK = "gate:"
-
 
 _MAKE_NODE = InternalTorchIRNode.from_torchscript_node.__func__  # a classmethod
 _SCOPE_OF = InternalTorchIRNode.get_scope_info
 _CONVERT_NODE = torch_ops.convert_single_node
+_FOLDS = {
+    fold: fold._try_to_transform for fold in (fuse_conv_batchnorm, fuse_conv_bias, fuse_conv_scale, fuse_linear_bias)
+}
 
 
 class _Hooks:
-    """Which torch node is being converted, for the message when that fails."""
+    """Which torch node is being converted, for the message when that fails; none while passes run."""
 
     current: Any = None
 
@@ -593,9 +613,19 @@ def install_hooks(folder: Path) -> None:
         return names, kinds
 
     def convert_single_node(context: Any, node: Any) -> None:
-        _hooks.current = node
+        around, _hooks.current = _hooks.current, node
         _CONVERT_NODE(context, node)
+        _hooks.current = around  # not reached where it raises
 
+    def folding(fold: Any, into: Any, folded: Any, *rest: Any) -> bool:
+        scopes, folded.scopes = folded.scopes, _scopes_with(into, folded)
+        if _FOLDS[fold](into, folded, *rest):
+            return True
+        folded.scopes = scopes
+        return False
+
+    for fold in _FOLDS:
+        fold._try_to_transform = staticmethod(partial(folding, fold))
     InternalTorchIRNode.from_torchscript_node = classmethod(from_torchscript_node)
     InternalTorchIRNode.get_scope_info = get_scope_info
     torch_ops.convert_single_node = convert_single_node
@@ -649,6 +679,18 @@ def _mark_of_operation(op: Any) -> dict[str, Any]:
     return {}
 
 
+def _scopes_with(op: Any, folded: Any) -> dict[Any, list[Any]]:
+    """The scopes of an operation, its mark naming the layer that is folded into it too."""
+    layer = _mark_of_operation(folded).get("layer")
+
+    def named(text: Any) -> Any:
+        if not (layer and isinstance(text, str) and text.startswith(_MARK)):
+            return text
+        return _MARK + json.dumps({**json.loads(text.removeprefix(_MARK)), "folded": layer})
+
+    return {source: [named(text) for text in texts] for source, texts in op.scopes.items()}
+
+
 def source_map(model: Any, folder: Path) -> SourceMap:
     """Read where each operation comes from off the program in memory; empty where there is none."""
     program = getattr(model, "_mil_program", None)
@@ -676,6 +718,7 @@ def _source_line(op_type: str, mark: Mapping[str, Any], folder: Path) -> SourceL
     return SourceLine(
         op_type=op_type,
         layer=mark.get("layer") or None,
+        folded=mark.get("folded"),
         file=_relative(file, folder) if file else None,
         line=line,
         code=code or None,
@@ -824,7 +867,7 @@ def _explained(problem: Exception, route: str, captured: Any, folder: Path) -> E
     """Turn what coremltools or torch raised into one of our errors, with findings that name operations and lines."""
     if isinstance(problem, MemoryError):
         return NoAnswer(f"route {route}: the conversion ran out of memory; raise limits.memory in gate.yml")
-    converting = _hooks.current is not None  # else it is the team's own code that raised
+    converting = captured is not None  # else it is the team's own code that raised
     text = f"{type(problem).__name__}: {problem}" if converting else str(problem)
     if missing := _MISSING.search(text):
         return _missing_operations(missing[1] or missing[3], route, captured, folder)
@@ -833,18 +876,20 @@ def _explained(problem: Exception, route: str, captured: Any, folder: Path) -> E
         return cause.error(f"route {route}: {cause.message}; {cause.advice} ({_first_line(problem)})")
     said = _first_line(problem)
     message = re.sub(r"\{(\d)\}", lambda m: match[int(m[1])], cause.message) if cause and match else said
-    place = _place_of_failure(folder) or _place_of_raise(problem, folder)
-    finding = Finding(
-        rule=cause.rule if cause else "convert.failed",
-        severity=Severity.ERROR,
-        message=f"route {route}: {message}"[:4_000],
-        advice=cause.advice if cause else UNKNOWN if converting else "",
-        op=place.torch,
-        layer=place.layer,
-        source=place.place,
-        evidence=said if cause else None,
-    )
-    return ConversionError(_sentence(finding), [finding])
+    findings = [
+        Finding(
+            rule=cause.rule if cause else "convert.failed",
+            severity=Severity.ERROR,
+            message=f"route {route}: {message}"[:4_000],
+            advice=cause.advice if cause else UNKNOWN if place.torch else "",
+            op=place.torch,
+            layer=place.layer,
+            source=place.place,
+            evidence=said if cause else None,
+        )
+        for place in _places(problem, folder)
+    ]
+    return ConversionError(findings[0].sentence, findings)
 
 
 def _first_line(problem: BaseException) -> str:
@@ -852,11 +897,29 @@ def _first_line(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {lines[0][:400] if lines else ''}".rstrip(": ")
 
 
-def _sentence(finding: Finding) -> str:
-    where = " ".join(
-        part for part in (finding.op and f"at {finding.op}", finding.source and f"({finding.source})") if part
-    )
-    return f"{finding.message} {where}".strip()
+def _places(problem: Exception, folder: Path) -> list[SourceLine]:
+    """The torch node that was being converted, the operations that a pass over the finished program refused, or the team's line."""
+    node = _place_of_failure(folder)
+    if node is not None:
+        return [node]
+    first: dict[str | None, SourceLine] = {}  # of each line of the team's
+    for op in _refused(problem):
+        line = _source_line(op.op_type, _mark_of_operation(op), folder)
+        first.setdefault(line.place or line.torch, line)
+    return list(first.values()) or [_place_of_raise(problem, folder)]
+
+
+def _refused(problem: Exception) -> list[Operation]:
+    """The operation in a pass's hands when it raised; with it all of too high a rank, of which coremltools names the first."""
+    frames = (frame for frame, _ in traceback.walk_tb(problem.__traceback__))
+    held = [op for frame in frames if isinstance(op := frame.f_locals.get("op"), Operation) and _mark_of_operation(op)]
+    if not held or not _is_too_high(held[-1]) or held[0].enclosing_block is None:
+        return held[-1:]
+    return [held[-1], *(op for op in _operations(held[0].enclosing_block) if op is not held[-1] and _is_too_high(op))]
+
+
+def _is_too_high(op: Operation) -> bool:
+    return op.op_type != "const" and any(not isinstance(v, ListVar) and v.rank > MAX_RANK for v in op.outputs)
 
 
 def _place_of_failure(folder: Path) -> SourceLine | None:
@@ -912,6 +975,8 @@ ADVICE = {
     "polar": "carry the real and imaginary parts as two tensors",
     "unfold": "use torch.nn.functional.unfold or a gather with constant indices",
     # what MIL has instead: rewrites that convert, checked by tests/test_rewrites.py
+    "addcdiv": "write x + value * a / b",
+    "addcmul": "write x + value * a * b",
     "acosh": "write torch.log(x + torch.sqrt(x * x - 1))",
     "asinh": "write torch.log(x + torch.sqrt(x * x + 1)) for the absolute value, with the sign put back",
     "cdist": "write torch.sqrt(torch.clamp((x * x).sum(-1)[..., None] + (y * y).sum(-1)[..., None, :] - 2 * x @ y.transpose(-1, -2), min=0))",
@@ -938,9 +1003,15 @@ ADVICE = {
     "lstm_cell": "use torch.nn.LSTM, or the route export-default",
     "median": "use torch.topk or torch.sort and take the middle",
     "kthvalue": "use torch.topk and take the last",
+    "movedim": "write x.permute(order), or x.transpose(a, b) for two dimensions",
+    "tensor_split": "write x.split(sizes, dim), with the sizes as numbers",
+    "view_as": "write x.view(y.shape)",
+    "alias": "use the trace route, or leave out what changes nothing, such as detach()",
+    "grid_sampler_2d": "use the trace route, which keeps grid_sample whole",
     "var_mean": "call mean and var one after the other",
     "std_mean": "call mean and std one after the other",
     "upsample_bicubic2d": "resize a constant beforehand, use bilinear, or the route export-default",
+    "_upsample_bicubic2d_aa": "resize a constant beforehand, or use bilinear without antialias",
     "bitwise_xor": "for flags: use logical_xor; other bits have no counterpart",
     "linalg_inv": "compute it outside the model, or write out the formula for small matrices",
     "fft_fft2": "carry real and imaginary parts, and multiply by a constant matrix of cosines and sines",

@@ -32,7 +32,7 @@ from gate.handover import Writer
 from gate.importing import import_ahead
 from gate.interface import interface_of
 from gate.mil import BadPackage, MilError
-from gate.patterns import kinds_in, names_of, unmatched
+from gate.patterns import by_own_layer, kinds_in, names_of, unmatched
 from gate.policy import Policy, Precision, Target
 from gate.report import Candidate as CandidateRecord
 from gate.report import CheckName, Data, Result, Role
@@ -317,7 +317,7 @@ class Trial:
         return partial(
             compress,
             before,
-            policy,
+            by_own_layer(policy, self.conversion.layers, self.conversion.folded),
             out,
             target=self.target,
             layers=self.conversion.layers,

@@ -7,6 +7,7 @@ has no layers; its operations are those of the model itself: `/softmax`, `/log:1
 
 import difflib
 import fnmatch
+import glob
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +18,25 @@ from gate.protocol import operation_names
 from gate.report import Finding, Severity
 
 
-def names_of(kinds: Mapping[str, str], layers: Mapping[str, str]) -> frozenset[str]:
-    """What a pattern may say about operations, given the kind and the layer of each by its name."""
+def names_of(
+    kinds: Mapping[str, str], layers: Mapping[str, str], folded: Mapping[str, str] | None = None
+) -> frozenset[str]:
+    """What a pattern may say about operations, given by the name of each its kind, its layer, and the layer folded into it."""
     said = {name for own, kind in kinds.items() for name in operation_names(layers.get(own, ""), kind)}
+    said |= {
+        name for own, layer in (folded or {}).items() if own in kinds for name in operation_names(layer, kinds[own])
+    }
     return frozenset(said | kinds.keys())
+
+
+def by_own_layer(policy: Policy, layers: Mapping[str, str], folded: Mapping[str, str]) -> Policy:
+    """Let an override that names a folded layer, such as a batch norm, name the layer whose weight it went into."""
+    overrides = []
+    for override in policy.overrides:
+        meant = {name for name, layer in folded.items() if any(fnmatch.fnmatchcase(layer, p) for p in override.layers)}
+        own = sorted({glob.escape(layers[name]) for name in meant if name in layers})
+        overrides.append(override.model_copy(update={"layers": (*override.layers, *own)}))
+    return policy.model_copy(update={"overrides": tuple(overrides)})
 
 
 def kinds_in(package: Path) -> dict[str, str]:
@@ -37,12 +53,14 @@ def unmatched(patterns: Sequence[str], names: Iterable[str], layers: Iterable[st
             yield _nothing("convert.keep_float32", f"keep_float32: {pattern!r}", pattern, paths)
 
 
-def unmatched_by_policy(policy: Policy, packages: Iterable[Path], layers: Mapping[str, str]) -> Iterator[Finding]:
+def unmatched_by_policy(
+    policy: Policy, packages: Iterable[Path], layers: Mapping[str, str], folded: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
     """Name the patterns of a policy that match nothing: of `keep_float32`, and of the layers in its overrides."""
     if policy.keep_float32:
-        names = (name for package in packages for name in names_of(kinds_in(package), layers))
+        names = (name for package in packages for name in names_of(kinds_in(package), layers, folded))
         yield from unmatched(policy.keep_float32, names, layers.values())
-    paths = sorted(set(layers.values()))
+    paths = sorted({*layers.values(), *(folded or {}).values()})
     for index, override in enumerate(policy.overrides):
         for pattern in override.layers:
             if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):

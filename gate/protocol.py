@@ -91,6 +91,7 @@ class SourceLine(Record):
 
     op_type: str = Field(max_length=200, description="MIL op type")
     layer: str | None = Field(default=None, max_length=1_000, description="path of the torch layer")
+    folded: str | None = Field(default=None, max_length=1_000, description="path of a layer that was folded into it")
     file: str | None = Field(default=None, max_length=1_000, description="the team's file, relative to gate.yml")
     line: int | None = Field(default=None, ge=0, description="line in it")
     code: str | None = Field(default=None, max_length=1_000, description="the line itself")

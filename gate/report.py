@@ -113,6 +113,13 @@ class Finding(Record):
     source: Text | None = Field(default=None, description="user's file and line, file.py:41")
     evidence: Text | None = Field(default=None, description="link or measurement that supports the rule")
 
+    @property
+    def sentence(self) -> str:
+        """What was found, at which op and line."""
+        return " ".join(
+            (self.message, *((f"at {self.op}",) if self.op else ()), *((f"({self.source})",) if self.source else ()))
+        )
+
 
 class Measurement(Record):
     """One number with its unit, and the limit and baseline that it was held against."""

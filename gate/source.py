@@ -9,9 +9,10 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -606,12 +607,14 @@ def choose_route(
         return RouteChoice(source.finished, matches(source.finished.package), ())
     tried: list[RouteChoice] = []
     findings: list[Finding] = []
+    failed: dict[str, list[Finding]] = {}
     toolchain: list[ToolchainError] = []
     for route in _routes(source.entry):
         try:
             converted = source.convert(route, Precision.FLOAT32, target=target)
         except ConversionFailed as problem:
-            findings += _as_notes(problem, route)
+            failed[route] = _as_notes(problem, route)
+            findings += failed[route]
         except ToolchainError as problem:
             toolchain.append(problem)
             findings.append(_note("convert.toolchain", str(problem)))
@@ -622,10 +625,10 @@ def choose_route(
             if _is_right(choice, limit) and not _is_needlessly_large(converted.package, source.describe()):
                 break
     if not tried:
-        raise _no_route(source, findings, toolchain)
+        raise toolchain[0] if toolchain else _no_route(source, failed)
     best = min(tried, key=lambda choice: _rank(choice, limit, source.describe()))
     wrong = tuple(c.converted for c in tried if c is not best and not _is_right(c, limit))
-    return RouteChoice(best.converted, best.error, (*best.findings, *findings), wrong)
+    return RouteChoice(best.converted, best.error, (*best.findings, *_merged(findings)), wrong)
 
 
 def _routes(entry: ModelEntry) -> tuple[str, ...]:
@@ -684,13 +687,36 @@ def _as_notes(problem: ConversionFailed, route: str) -> list[Finding]:
     return notes or [_note("convert.failed", f"route {route}: {problem}")]
 
 
-def _no_route(source: Source, findings: Sequence[Finding], toolchain: Sequence[ToolchainError]) -> GateError:
-    if toolchain:
-        return toolchain[0]
-    blocking = tuple(finding.model_copy(update={"severity": Severity.ERROR}) for finding in findings)
-    operations = list(dict.fromkeys(f.op for f in blocking if f.rule == "convert.unsupported_op" and f.op))
-    cause = f"coremltools cannot convert {', '.join(operations)}" if operations else str(blocking[0].message)
-    return ConversionFailed(f"{source.entry.name}: no conversion route works: {cause}", blocking)
+def _no_route(source: Source, failed: Mapping[str, list[Finding]]) -> ConversionFailed:
+    """Tell what stands in the way of the route that lacks least, and what to do about it; the findings tell of every route."""
+    nearest = min(failed, key=lambda route: _obstacles(failed[route]))
+    others = (finding for route in failed if route != nearest for finding in failed[route])
+    blocking = (finding.model_copy(update={"severity": Severity.ERROR}) for finding in (*failed[nearest], *others))
+    cause = _cause(nearest, failed[nearest])
+    return ConversionFailed(f"{source.entry.name}: no conversion route works: {cause}", tuple(_merged(blocking)))
+
+
+def _obstacles(failures: Sequence[Finding]) -> tuple[bool, int]:
+    """How many there are; after all others, a route that ended before its operations were known."""
+    return any(finding.op is None for finding in failures), len({(finding.rule, finding.op) for finding in failures})
+
+
+def _cause(route: str, failures: Sequence[Finding]) -> str:
+    unsupported = (f for f in failures if f.rule == "convert.unsupported_op" and f.op)
+    missing = [f"{f.op} ({f.source})" if f.source else str(f.op) for f in unsupported]
+    return f"route {route}: coremltools cannot convert {', '.join(missing)}" if missing else failures[0].sentence
+
+
+def _merged(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Tell once what several routes met alike; a message begins with its route."""
+    routes: dict[Finding, list[str]] = {}
+    for finding in findings:
+        begins = re.match(r"route (\S+): ", finding.message)
+        said = finding.model_copy(update={"message": finding.message[begins.end() if begins else 0 :]})
+        routes.setdefault(said, []).extend(begins.groups() if begins else ())
+    for finding, names in routes.items():
+        begin = f"route{'s' if len(names) > 1 else ''} {', '.join(names)}: " if names else ""
+        yield finding.model_copy(update={"message": f"{begin}{finding.message}"[:4_000]})
 
 
 # ------------------------------------------------------------------------------------------------------- reference

@@ -312,6 +312,68 @@ def test_layers_are_kept_in_float32_by_pattern(
     assert found == kept
 
 
+FOLDED = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, dilation=2), nn.BatchNorm2d(4)
+        self.last = nn.Conv2d(4, 4, 1)
+        self.scale = nn.Parameter(torch.full((1, 4, 1, 1), 3.0))
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = self.norm(x)
+        return self.last(torch.relu(x)) * self.scale
+
+def build():
+    torch.manual_seed(0)
+    return Net()
+
+def example():
+    return torch.rand(1, 3, 8, 8)
+"""
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_convolution_keeps_its_own_layer_and_line_when_a_norm_or_a_scale_is_folded_into_it(
+    project: Project, route: str
+) -> None:
+    answer, _ = converted(open_worker(project, FOLDED, FACTORY), route)
+    found = [o for o in answer["source_map"]["ops"].values() if o["op_type"] in ("conv", "batch_norm", "mul")]
+    line = FOLDED.splitlines().index("        x = self.conv(x)") + 1
+    assert [(o["op_type"], o["layer"], o["folded"]) for o in found] == [
+        ("conv", "conv", "norm"),
+        ("conv", "last", None),
+    ]
+    assert [o["line"] for o in found] == [line, line + 2]
+    assert all("conv" in o["torch"] for o in found)
+
+
+@pytest.mark.parametrize("route", EITHER)
+@pytest.mark.parametrize(
+    ("pattern", "kept"),
+    [
+        ("conv", ["conv"]),
+        ("norm", ["conv"]),  # as it had to be called, and existing files call it
+        ("norm/conv:1", ["conv"]),
+        ("last/conv", ["last"]),
+        ("norm/batch_norm", []),
+    ],
+)
+def test_a_convolution_is_kept_by_its_layer_or_by_the_norm_folded_into_it(
+    project: Project, route: str, pattern: str, kept: list[str]
+) -> None:
+    answer, specification = converted(open_worker(project, FOLDED, FACTORY), route, "float16", keep=(pattern,))
+    (block,) = specification.mlProgram.functions["main"].block_specializations.values()
+    float32 = 11  # MIL's DataType.FLOAT32
+    convs = [op.outputs[0] for op in block.operations if op.type == "conv"]
+    found = [answer["source_map"]["ops"][o.name]["layer"] for o in convs if o.type.tensorType.dataType == float32]
+    assert found == kept
+
+
 def test_an_operation_is_kept_by_its_own_name(project: Project) -> None:
     at = open_worker(project, TINY, FACTORY)
     name = next(n for n, kind in operations(converted(at, "trace")[1]).items() if kind == "softmax")
@@ -395,6 +457,41 @@ def test_coremltools_failures_are_translated_and_placed(project: Project, forwar
     assert finding.advice
 
 
+HIGH_RANK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = x.reshape(1, 1, 1, 1, 2, 2)
+        y = y.softmax(3).reshape(1, 4)
+        return self.head(y)
+
+def build():
+    return Net()
+
+def example():
+    return torch.rand(1, 4)
+"""
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_a_pass_refuses_is_not_blamed_on_the_last_torch_operation(project: Project, route: str) -> None:
+    """By then every torch node is converted; the operations of too high a rank know their lines themselves."""
+    with pytest.raises(convert.ConversionError) as caught:
+        converted(open_worker(project, HIGH_RANK, FACTORY), route)
+    first = HIGH_RANK.splitlines().index("        y = x.reshape(1, 1, 1, 1, 2, 2)") + 1
+    assert [(f.rule, f.source) for f in caught.value.findings] == [
+        ("convert.rank", f"model.py:{first}"),
+        ("convert.rank", f"model.py:{first + 1}"),
+    ]
+    assert f"(model.py:{first})" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("problem", "error"),
     [
@@ -423,6 +520,17 @@ def test_branches_inside_torch_itself_are_no_finding(project: Project) -> None:
     code = TINY.replace("return Net(depth)", "return nn.GRU(4, 4, batch_first=True)").replace("(1, 4)", "(1, 3, 4)")
     answer, _ = converted(open_worker(project, code, FACTORY), "trace")
     assert answer["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "theirs"),
+    [("torch/nn/functional.py", False), ("torchvision/ops/boxes.py", True), ("timm/layers/drop.py", True)],
+)
+def test_a_library_whose_name_begins_like_torch_is_not_torch(file: str, theirs: bool) -> None:
+    """A condition in torchvision is the model's, and is baked in like any other."""
+    packages = Path(torch.__file__).parent.parent
+    frame = (str(packages / file), 3)
+    assert convert._users([frame], Path("/app")) == (frame if theirs else None)
 
 
 def test_the_fast_path_of_attention_is_left_on_again(project: Project) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Patterns: what names nothing is told, and what cannot be honoured is refused with the reason."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from gate import policy
 from gate.errors import UsageError
 from gate.mil.program import load_program
-from gate.patterns import names_of, unmatched, unmatched_by_policy
+from gate.patterns import by_own_layer, names_of, unmatched, unmatched_by_policy
 from gate.pipeline import Options, make_plan
 from gate.policy import Policy
 from tests.case_source import make_config, make_trial
@@ -57,6 +58,28 @@ def test_an_override_for_a_layer_that_is_not_there_is_told_with_the_nearest():
     assert "nearest: head" in told.advice
 
 
+def test_a_folded_norm_may_still_be_named_and_means_the_layer_it_went_into():
+    ours = Policy.model_validate(
+        {
+            "name": "ours",
+            "summary": "s",
+            "precision": "float16",
+            "requires": {"deployment_target": "iOS16"},
+            "keep_float32": ["head.1", "head.1/linear"],
+            "steps": [{"palettize": {"bits": 4, "mode": "kmeans", "granularity": "per_tensor", "weight_threshold": 0}}],
+            "overrides": [{"layers": ["head.1"], "skip": True}, {"layers": ["encoder.*"], "bits": 8}],
+        }
+    )
+    layers, folded = {"y": "encoder.0.attention", "z": "head.0"}, {"z": "head.1"}
+    meant = by_own_layer(ours, layers, folded)
+
+    assert meant.overrides[0].matches(op_type="linear", name="z", layer="head.0", elements=1)
+    assert not meant.overrides[0].matches(op_type="softmax", name="y", layer="encoder.0.attention", elements=1)
+    assert meant.overrides[1] == ours.overrides[1]
+    assert not list(unmatched_by_policy(ours.model_copy(update={"keep_float32": ()}), (), layers, folded))
+    assert {"head.1", "head.1/linear"} <= names_of(KINDS, layers, folded)
+
+
 class Squares(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sqrt((x * x).sum(-1))
@@ -98,6 +121,16 @@ def test_a_package_in_float16_already_is_refused_with_the_reason(tmp_path):
 
     with pytest.raises(UsageError, match="m.mlpackage in float16 already, expected a float32 package"):
         trial.before(policy.load("float16", ROOT))
+
+
+def test_an_override_by_a_folded_layer_reaches_the_compression(tmp_path):
+    trial = finished_trial(tmp_path, "float32", ship="as-is")
+    trial.conversion = replace(trial.conversion, layers={"y": "conv"}, folded={"y": "norm"})
+    quantized = policy.load("int8", ROOT)
+    ours = quantized.model_copy(update={"overrides": (policy.Override(layers=("norm",), skip=True),)})
+    compression = trial._compression(ours, tmp_path / "m.mlpackage", tmp_path / "out.mlpackage")
+
+    assert compression.args[1].overrides[0].layers == ("norm", "conv")
 
 
 def test_what_no_policy_casts_cannot_be_kept(tmp_path):

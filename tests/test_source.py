@@ -447,9 +447,24 @@ class FakeSource:
         return made[1]
 
 
-def unsupported(op: str) -> ConversionFailed:
-    finding = Finding(rule="convert.unsupported_op", severity=Severity.ERROR, message=f"cannot convert {op}", op=op)
-    return ConversionFailed(op, (finding,))
+def unsupported(*ops: str, route: str = "trace") -> ConversionFailed:
+    findings = (
+        Finding(
+            rule="convert.unsupported_op",
+            severity=Severity.ERROR,
+            message=f"route {route}: cannot convert {op}",
+            advice=f"write {op} out",
+            op=op,
+            source=f"model.py:{len(op)}",
+        )
+        for op in ops
+    )
+    return ConversionFailed(ops[0], tuple(findings))
+
+
+def refused(rule: str, op: str | None, route: str) -> ConversionFailed:
+    finding = Finding(rule=rule, severity=Severity.ERROR, message=f"route {route}: no", op=op, source="model.py:9")
+    return ConversionFailed("no", (finding,))
 
 
 SMALL, LARGE = 100_000, 3_000_000
@@ -487,9 +502,62 @@ def test_the_first_right_and_not_needlessly_large_route_is_taken(
 def test_when_no_route_converts_every_operation_is_named(tmp_path: Path, project: Project, package: Path) -> None:
     routes = dict(zip(source.ROUTES, map(unsupported, ("erfinv", "lgamma", "erfinv", "lgamma")), strict=True))
     fake = FakeSource(dict(routes), package, entry=project.config(FACTORY).models[0])
-    with pytest.raises(ConversionFailed, match="cannot convert erfinv, lgamma") as caught:
+    with pytest.raises(ConversionFailed) as caught:
         choose_route(fake, matches=fake.matches)  # type: ignore[arg-type]
+    assert {finding.op for finding in caught.value.findings} == {"erfinv", "lgamma"}
     assert {finding.severity for finding in caught.value.findings} == {Severity.ERROR}
+
+
+@pytest.mark.parametrize(
+    ("failures", "headline", "advice"),
+    [
+        pytest.param(
+            {"trace": unsupported("addcmul"), "export": unsupported("addcmul", "grid", route="export")},
+            "route trace: coremltools cannot convert addcmul (model.py:7)",
+            "write addcmul out",
+            id="the route that lacks least",
+        ),
+        pytest.param(
+            {"trace": unsupported("polar", "cdist"), "export": unsupported("dist", route="export")},
+            "route export: coremltools cannot convert dist (model.py:4)",
+            "write dist out",
+            id="advice of the same route",
+        ),
+        pytest.param(
+            {"trace": unsupported("polar", "cdist"), "export": refused("convert.data_dependent", None, "export")},
+            "route trace: coremltools cannot convert polar (model.py:5), cdist (model.py:5)",
+            "write polar out",
+            id="a route that did not come as far",
+        ),
+        pytest.param(
+            {"trace": refused("convert.rank", "reshape", "trace"), "export": refused("convert.rank", "view", "export")},
+            "route trace: no at reshape (model.py:9)",
+            "",
+            id="the place of another obstacle",
+        ),
+    ],
+)
+def test_the_headline_is_one_routes_with_place_and_advice(
+    project: Project, package: Path, failures: dict[str, ConversionFailed], headline: str, advice: str
+) -> None:
+    routes = {**failures, "export-default": failures["export"], "trace-no-mha": failures["trace"]}
+    fake = FakeSource(dict(routes), package, entry=project.config(FACTORY).models[0])
+    with pytest.raises(ConversionFailed) as caught:
+        choose_route(fake, matches=fake.matches)  # type: ignore[arg-type]
+    assert str(caught.value).endswith(f"no conversion route works: {headline}")
+    assert caught.value.findings[0].advice == advice
+
+
+def test_what_two_routes_met_alike_is_told_once(project: Project, package: Path) -> None:
+    failures = [unsupported("cdist", route=route) for route in source.ROUTES[:3]]
+    routes = dict(zip(source.ROUTES, [*failures, unsupported("polar", route="trace-no-mha")], strict=True))
+    fake = FakeSource(dict(routes), package, entry=project.config(FACTORY).models[0])
+    with pytest.raises(ConversionFailed) as caught:
+        choose_route(fake, matches=fake.matches)  # type: ignore[arg-type]
+    assert [finding.message for finding in caught.value.findings] == [
+        "routes trace, export, export-default: cannot convert cdist",
+        "route trace-no-mha: cannot convert polar",
+    ]
 
 
 def test_a_toolchain_fault_among_failed_routes_is_no_answer_about_the_model(project: Project, package: Path) -> None:

@@ -94,7 +94,7 @@ def _patterns(subject: Subject) -> tuple[Finding, ...]:
     conversion = subject.conversion
     packages = [p for p in (conversion.float32, conversion.float16, conversion.finished) if p]
     try:
-        return tuple(unmatched_by_policy(subject.candidate.policy, packages, conversion.layers))
+        return tuple(unmatched_by_policy(subject.candidate.policy, packages, conversion.layers, conversion.folded))
     except MilError:
         return ()
 
@@ -127,7 +127,7 @@ def _located(finding: Finding, conversion: Conversion) -> Finding:
     kind, _, name = (finding.op or "").partition(" ")
     place = {"layer": conversion.layers.get(name), "source": conversion.lines.get(name)}
     origin = conversion.origins.get(name)
-    if origin and origin != kind:
+    if origin and kind not in origin:  # `_convolution` says no more than conv
         place["message"] = f"{finding.message} It comes from torch's {origin}."[:4_000]
     return finding.model_copy(update={key: text for key, text in place.items() if text})
 

@@ -88,7 +88,12 @@ def _upsample(op: Op, scene: Scene) -> str | None:
 
 
 def _float32(op: Op, scene: Scene) -> str | None:
-    apart = ("cast", "identity", "while_loop", "cond")  # an identity stands for an input that nothing reads; loops have a rule
+    apart = (
+        "cast",
+        "identity",
+        "while_loop",
+        "cond",
+    )  # an identity stands for an input that nothing reads; loops have a rule
     if op.type in apart or not scene.mixed:
         return None
     return "float32" if any(dtype(v) == "float32" for v in op.outputs) else None
