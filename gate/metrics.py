@@ -95,12 +95,13 @@ def _ratio(above: Array, below: Array) -> Array:
 
 
 def pick(outputs: Outputs, name: str | None, metric: str, parameter: str = "output") -> Array:
-    """Return the output that a metric reads: the named one, or the only one."""
-    if name is None and len(outputs) == 1:
-        return np.asarray(next(iter(outputs.values())))
+    """Return the output that a metric reads: the named one, or the only one beside a classifier's label."""
     if name is None:
+        read = {key: values for key, values in outputs.items() if not _is_label(np.asarray(values))} or outputs
+        if len(read) == 1:
+            return np.asarray(next(iter(read.values())))
         raise UsageError(
-            f"metric {metric}: the model has outputs {', '.join(sorted(outputs))}; say which one with {parameter}: NAME"
+            f"metric {metric}: the model has outputs {', '.join(sorted(read))}; say which one with {parameter}: NAME"
         )
     if name not in outputs:
         raise UsageError(f"metric {metric}: {parameter}: found {name!r}, expected one of {', '.join(sorted(outputs))}")
@@ -136,6 +137,11 @@ def _is_text(values: Array) -> bool:
     return bool(values.dtype.kind in "US") or (
         values.dtype == object and len(values) > 0 and isinstance(values[0], str)
     )
+
+
+def _is_label(values: Array) -> bool:
+    """Is this a classifier's label? It is text or int64, which no other output of a Core ML model can be."""
+    return _is_text(values) or (values.ndim == 1 and values.dtype == np.int64)
 
 
 def class_scores(values: Array, metric: str) -> Array:
@@ -213,7 +219,7 @@ def _paired(values: Array, labels: Any, metric: str) -> tuple[Array, Array]:
 class Parameters(Record):
     """What every metric takes."""
 
-    output: str | None = Field(default=None, description="the output that is read; the only one by default")
+    output: str | None = Field(default=None, description="the output that is read; the only one by default, a classifier's label left aside")
 
 
 class Classes(Parameters):

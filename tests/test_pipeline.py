@@ -331,6 +331,16 @@ def test_labels_that_are_classes_are_judged_by_accuracy_without_naming_it(tmp_pa
     assert row.outcome is Outcome.PASS
 
 
+def test_a_classifier_is_judged_by_the_scores_beside_its_label(tmp_path):
+    labelled(tmp_path)
+    (tmp_path / "labels.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+
+    more = "    inputs: [{name: input}]\n    outputs: [{name: probs, classes: labels.txt}]\n    metric: accuracy"
+    (row,) = accuracy(run(tmp_path, CONFIG + more + LABELLED))
+
+    assert row.outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize(
     ("arrays", "config", "told"),
     [
