@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a user meets it: light, with examples, exit codes, and no traceback for a mistake."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,8 +21,6 @@ COMMANDS = ("check", "run", "render", "comment", "init", "doctor")
 
 
 def gate(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     environ = {k: v for k, v in os.environ.items() if not k.startswith("GITHUB_")} | {"PYTHONPATH": str(ROOT)} | env
     return subprocess.run(
         [sys.executable, "-m", "gate", *arguments], capture_output=True, text=True, cwd=cwd, env=environ
@@ -65,6 +65,19 @@ def test_control_c_ends_with_a_word_and_130(monkeypatch, capsys):
         cli.main()
     assert ended.value.code == Exit.STOPPED
     assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 3), (errno.EROFS, 2), (errno.EIO, 70)])
+def test_a_disk_that_refuses_is_no_crash_of_ours(monkeypatch, capsys, number, code):
+    def refusing(**_):
+        raise OSError(number, os.strerror(number), "out/report.json")
+
+    monkeypatch.setattr(cli, "app", refusing)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+
+    assert stopped.value.code == code
+    assert ("Traceback" in capsys.readouterr().err) is (code == 70)
 
 
 def test_the_version_is_printed():

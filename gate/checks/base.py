@@ -18,6 +18,7 @@ from gate.config import Config, ModelEntry
 from gate.conversion import Conversion
 from gate.engine import Engine
 from gate.errors import GateError, UsageError
+from gate.files import is_full
 from gate.mil import MilError
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Severity
 
@@ -61,6 +62,8 @@ def run(check: Check, subject: Subject) -> tuple[Result, ...]:
     except (MilError, GateError) as error:
         return (no_answer(check.name, str(error), subject.engine.environment),)
     except Exception as error:
+        if isinstance(error, OSError) and is_full(error):
+            raise  # the report could not be written either
         LOG.exception("check %s of %s", check.name, subject.entry.name)
         message = f"the gate itself failed: {type(error).__name__}: {error}"
         return (no_answer(check.name, message, subject.engine.environment, "please report this with the log file"),)
