@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from gate.config import ImageFolder, Input, Splits
 from gate.errors import UsageError
 from gate.files import is_lfs_pointer, sha256_file
+from gate.quantity import size
 
 Array = npt.NDArray[Any]
 
@@ -191,11 +193,17 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str, where: str) -> Arra
             raise UsageError(
                 f"dataset {where}: {name} is an object array (a pickle); store numbers or fixed-width text"
             )
+        claimed = header + math.prod(shape) * dtype.itemsize
+        if claimed > info.file_size:
+            raise UsageError(
+                f"dataset {where}: {name}: its header says {dtype} {list(shape)}, {size(claimed)}, but the file holds "
+                f"{size(info.file_size)} of it; save the arrays again"
+            )
         if info.compress_type == zipfile.ZIP_STORED and not fortran and info.file_size > _CHUNK_BYTES:
             return np.memmap(path, dtype, "r", _data_offset(path, info) + header, shape)
         with archive.open(info) as stream:
             return np.asarray(NPY.read_array(stream, allow_pickle=False))
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise UsageError(f"dataset {where}: {name}: not a readable array: {error}") from None
 
 

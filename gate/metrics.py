@@ -219,7 +219,9 @@ def _paired(values: Array, labels: Any, metric: str) -> tuple[Array, Array]:
 class Parameters(Record):
     """What every metric takes."""
 
-    output: str | None = Field(default=None, description="the output that is read; the only one by default, a classifier's label left aside")
+    output: str | None = Field(
+        default=None, description="the output that is read; the only one by default, a classifier's label left aside"
+    )
 
 
 class Classes(Parameters):

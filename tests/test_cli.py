@@ -171,7 +171,10 @@ def test_doctor_says_what_works_here():
     assert found["run on Apple's runtime (engine coreml)"] == (sys.platform == "darwin")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"not a zip"])
+CLAIMING = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d,)}" % 10**13
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"not a zip", CLAIMING.ljust(79) + b"\n"])
 def test_inputs_that_are_no_arrays_are_told(content, tmp_path):
     path = tmp_path / "in.npz"
     path.write_bytes(content)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Items in every form, what is refused, and parts that never overlap."""
 
+import io
 import json
 import zipfile
 
@@ -121,10 +122,18 @@ def _pointer(path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
 
+def _claiming(path):
+    """200 billion numbers in the header, none behind it."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (400, 500_000_000)})
+    zipfile.ZipFile(path, "w").writestr("x.npy", header.getvalue())
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (lambda path: None, "no such file"),
+        (_claiming, r"x: its header says float32 \[400, 500000000\], 800 GB, but the file holds 128 B of it"),
         (lambda path: path.write_bytes(b"PK\x03\x04 not a zip"), "not a readable .npz"),
         (_pointer, "Git LFS pointer"),
         (lambda path: zipfile.ZipFile(path, "w").writestr("x.npy", b"nonsense"), "x: not a readable array"),

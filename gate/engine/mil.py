@@ -55,7 +55,7 @@ def run_file(package: Path, inputs: Path, out: Path, precision: str) -> list[str
     try:
         with np.load(inputs, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile) as error:
         raise UsageError(f"--inputs {inputs}: expected an .npz of plain arrays: {error}") from None
     try:
         outputs = mil.load(package, precision=precision).predict(arrays)
