@@ -237,7 +237,7 @@ def _unfinished(result: Result) -> Result:
 
 
 def _judge_candidate(trial: Trial, policy: Policy, role: Role, plan: Plan, progress: Progress) -> CandidateRecord:
-    if plan.is_over:
+    if plan.is_over and trial.conversion.usable:  # else the code that used the time up is named
         return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
     started = time.monotonic()

@@ -226,8 +226,9 @@ class Child:
         if seconds <= 0:
             self._kill()
             raise NoAnswer(
-                f"{what}: no answer within the time limit of {quantity.duration(self._limits.seconds)}; "
-                "raise limits.time in gate.yml if that is expected"
+                f"{what}: no answer within the time limit of {quantity.duration(self._limits.seconds)}, after "
+                f"{quantity.duration(self.seconds_left)} in this step; "
+                "raise limits.time in gate.yml if that is expected, else mend what hangs"
             )
         with selectors.DefaultSelector() as selector:
             selector.register(self._answer, selectors.EVENT_READ)

@@ -2,6 +2,7 @@
 """The whole gate on tiny models: every kind of source, every kind of fault, and what is left on disk."""
 
 import json
+import re
 import os
 import shutil
 import signal
@@ -526,6 +527,17 @@ def test_named_metrics_judge_agreement_where_there_are_no_labels(tmp_path):
 
     assert {m.name for m in row.measurements} >= {"accuracy_drop", "agreement (accuracy)"}
     assert row.outcome is Outcome.PASS
+
+
+def test_code_that_hangs_is_named(tmp_path):
+    (tmp_path / "hangs.py").write_text("def build():\n    while True: pass\n")
+    config = CONFIG.replace("model.py:build", "hangs.py:build").replace("120 s", "4 s")
+
+    (row,) = run(tmp_path, config).models[0].shipped.results
+
+    assert row.outcome is Outcome.ERROR
+    assert re.search(r"describe of \w+ \(hangs.py:build\): no answer within the time limit", row.message)
+    assert row.remedy == "raise limits.time in gate.yml if that is expected, else mend what hangs"
 
 
 def test_a_search_that_ran_out_of_time_asks_for_more_before_anything_else():
