@@ -197,6 +197,11 @@ class Trial:
             if not len(parts[Part.SEARCH]):
                 raise UsageError(f"models.{self.entry.name}.dataset: no item is kept for the search; see splits")
             self.search_items = found.subset(parts[Part.SEARCH])
+        if not len(parts[Part.CONFIRM]):
+            raise UsageError(
+                f"models.{self.entry.name}.dataset: none of the {len(found)} items of {found.where} is kept to certify; "
+                "give some the split confirm"
+            )
         return found.subset(parts[Part.CONFIRM])
 
     def _items(self) -> Dataset | None:

@@ -113,6 +113,13 @@ def test_the_contract_of_the_design_is_read(tmp_path):
             "models[0].inputs[0]: values: expected two finite numbers, the least first",
             id="values the wrong way round",
         ),
+        pytest.param("seed: 7", "seed: -7", "models[0].splits.seed: input should be greater than or equal to 0", id="seed"),
+        pytest.param(
+            "search: 50 %, confirm: 50 %",
+            "search: 100 %, confirm: 0 %",
+            "models[0].splits: confirm: found 0 %, expected more",
+            id="nothing certifies",
+        ),
         pytest.param("iOS17", "iOS7", "app.deployment_target: input should be", id="target"),
         pytest.param(
             "explore: [int8,", "explore: [palette-6bit,", "explore: a policy appears twice", id="policy twice"

@@ -369,6 +369,13 @@ def test_labels_that_the_metric_cannot_read_are_wrong_usage(tmp_path, arrays, co
         run(tmp_path, CONFIG + "    inputs: [{name: input}]" + config)
 
 
+def test_items_of_which_none_certifies_are_wrong_usage(tmp_path):
+    labelled(tmp_path, split=np.array(["search"] * 40))
+
+    with pytest.raises(UsageError, match=r"none of the 40 items of eval\.npz is kept to certify"):
+        run(tmp_path, CONFIG + "    inputs: [{name: input}]" + LABELLED)
+
+
 def test_a_drop_needs_labels(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "eval.npz", input=rng.standard_normal((4, 1, 8, 8)).astype(np.float32))
