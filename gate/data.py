@@ -482,6 +482,25 @@ def check_inputs(dataset: Dataset, expected: Mapping[str, Sequence[int | None] |
             raise UsageError(f"dataset {dataset.where}: an item of {name} has shape {found}, the model takes {shape}")
 
 
+def check_values(dataset: Dataset, name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse values of an input that the model's own type does not hold: a cast would make them infinite, or others."""
+    rows, count = dataset.inputs[name], len(dataset)
+    first = rows[np.arange(min(1, count))]
+    if np.can_cast(first.dtype, dtype) or dtype.kind not in "iuf":
+        return
+    held = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    size_of_part = max(1, _CHUNK_BYTES // max(1, first.nbytes))
+    for start in range(0, count, size_of_part):
+        values = rows[np.arange(start, min(start + size_of_part, count))].reshape(-1, max(1, first.size))
+        beyond = (values < held.min) | (values > held.max)
+        if beyond.any():
+            item = int(beyond.any(axis=1).argmax())
+            raise UsageError(
+                f"dataset {dataset.where}: {name} of item {dataset.ids[start + item]} is {values[item][beyond[item]][0]:g}; "
+                f"the model takes {dtype}, which holds {float(held.min):g} to {float(held.max):g}"
+            )
+
+
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     if len(shape) == len(expected) - 1 and expected[0] in (1, None):
         expected = expected[1:]

@@ -173,21 +173,30 @@ def _finite(values: Array) -> Array:
     return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
 
 
-def _class_labels(labels: Any, values: Array, metric: str) -> Array:
-    """Check that labels are whole numbers (or names, where the model names its classes) that the output can express."""
+def class_labels(labels: Any, metric: str) -> Array:
+    """Check what can be known of labels without an answer: one class per item, a name or a whole number from 0."""
     labels = np.asarray(labels)
     if labels.ndim > 1 and labels.size == len(labels):
         labels = labels.reshape(len(labels))
     if labels.ndim != 1:
         raise UsageError(f"metric {metric}: label has shape {labels.shape}, expected one class per item")
     if _is_text(labels):
-        if not _is_text(values):
-            raise UsageError(f"metric {metric}: labels are names, the output is numbers; write labels as class numbers")
         return np.asarray(labels.astype(str))
     if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
         raise UsageError(
             f"metric {metric}: found label {labels[labels != np.round(labels)][0]}, expected whole classes"
         )
+    _check_range(labels, None, metric)
+    return np.asarray(labels)
+
+
+def _class_labels(labels: Any, values: Array, metric: str) -> Array:
+    """Check that labels are whole numbers (or names, where the model names its classes) that the output can express."""
+    labels = class_labels(labels, metric)
+    if _is_text(labels):
+        if not _is_text(values):
+            raise UsageError(f"metric {metric}: labels are names, the output is numbers; write labels as class numbers")
+        return np.asarray(labels)
     count = values.shape[1] if values.ndim == 2 else 1
     _check_range(labels, max(count, 2) if values.dtype.kind == "f" else None, metric)
     return np.asarray(labels.astype(str if _is_text(values) else np.int64))

@@ -113,7 +113,9 @@ def test_the_contract_of_the_design_is_read(tmp_path):
             "models[0].inputs[0]: values: expected two finite numbers, the least first",
             id="values the wrong way round",
         ),
-        pytest.param("seed: 7", "seed: -7", "models[0].splits.seed: input should be greater than or equal to 0", id="seed"),
+        pytest.param(
+            "seed: 7", "seed: -7", "models[0].splits.seed: input should be greater than or equal to 0", id="seed"
+        ),
         pytest.param(
             "search: 50 %, confirm: 50 %",
             "search: 100 %, confirm: 0 %",

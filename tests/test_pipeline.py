@@ -2,8 +2,8 @@
 """The whole gate on tiny models: every kind of source, every kind of fault, and what is left on disk."""
 
 import json
-import re
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +18,7 @@ from gate import pipeline, search
 from gate.errors import Exit, UsageError
 from gate.pipeline import Options
 from gate.report import Basis, Candidate, CheckName, Finding, Outcome, Report, Result, Role, Severity, exit_code
+from gate.source import Source
 
 MODEL = """
 import sys, time
@@ -367,6 +368,24 @@ def test_labels_that_the_metric_cannot_read_are_wrong_usage(tmp_path, arrays, co
 
     with pytest.raises(UsageError, match=told):
         run(tmp_path, CONFIG + "    inputs: [{name: input}]" + config)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        pytest.param({"label": np.arange(40) % 10 - 1}, r"eval\.npz: metric accuracy: found label -1", id="negative"),
+        pytest.param({"label": np.full(40, 3)}, "every label is 3", id="constant"),
+        pytest.param({"label": np.eye(10)[np.arange(40) % 10]}, "label has shape .40, 10., expected one", id="one-hot"),
+        pytest.param({"label": np.arange(40) % 10 + 0.5}, "found label 0.5, expected whole classes", id="half"),
+        pytest.param({"input": np.full((40, 1, 8, 8), 1e300)}, "input of item 0 is 1e.300; the model takes", id="huge"),
+    ],
+)
+def test_data_that_nothing_can_be_measured_on_are_told_before_the_conversion(tmp_path, monkeypatch, arrays, told):
+    labelled(tmp_path, **arrays)
+    monkeypatch.setattr(Source, "convert", lambda *_, **__: pytest.fail("converted"))
+
+    with pytest.raises(UsageError, match=told):
+        run(tmp_path, CONFIG + "    inputs: [{name: input}]\n    metric: accuracy" + LABELLED)
 
 
 def test_items_of_which_none_certifies_are_wrong_usage(tmp_path):
