@@ -149,7 +149,8 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
         shelf=_shelf(plan, entry),
     ) as source:
-        progress(f"{entry.name}: converting {entry.source.location}")
+        doing = "reading" if entry.source.kind == "coreml" else "converting"
+        progress(f"{entry.name}: {doing} {entry.source.location}")
         around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
         trial = Trial(entry, source, around, scratch, searches=plan.ask(entry) is not None)
         trial.prepare()

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -444,7 +445,9 @@ def check_package(package: Path, where: str) -> Path:
     """Is this a readable package, with every file really there? Raise UsageError or SourceFault that says what is not."""
     check_files(package, where)
     if not package.is_dir():
-        raise UsageError(f"{where}: found a file, expected an .mlpackage folder")
+        is_zip = zipfile.is_zipfile(package)
+        found = "it is a zip archive: unpack it first" if is_zip else "found a file, expected an .mlpackage folder"
+        raise UsageError(f"{where}: {found}")
     _model_file(package, where)
     return package
 

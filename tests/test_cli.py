@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,17 @@ def test_pickles_in_inputs_are_refused(tmp_path):
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_zipped_package_is_told_once_with_what_to_do(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.mlpackage", "w") as archive:
+        archive.writestr("Manifest.json", "{}")
+    np.savez(tmp_path / "in.npz", x=np.zeros(1))
+    (tmp_path / "gate.yml").write_text("version: 1\nmodels:\n  - {name: m, source: {coreml: m.mlpackage}}\n")
+
+    for arguments in (["inspect", "m.mlpackage"], ["run", "m.mlpackage", "--inputs", "in.npz", "--out", "o.npz"]):
+        done = gate(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (2, "m.mlpackage: it is a zip archive: unpack it first\n")
+    done = gate("check", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "m: reading m.mlpackage\nsource.coreml: m.mlpackage: it is a zip archive: unpack it first\n"

@@ -151,9 +151,9 @@ def test_every_mistake_is_told_at_once(tmp_path):
         pytest.param("version: 1\nmodels: []\n", "models: tuple should have at least 1 item", id="no models"),
         pytest.param("version: " + "9" * 5000, "gate.yml:1: a number of 5000 digits", id="endless number"),
         pytest.param("version: 0x" + "f" * 5000, "gate.yml:1: a number of 5002 digits", id="endless hexadecimal"),
-        pytest.param("version: 2026-13-45", "not a YAML file: month must be in 1..12", id="no date"),
+        pytest.param("version: 2026-13-45", "gate.yml:1: found '2026-13-45', expected a day that exists", id="no date"),
         pytest.param("version: !!bool x", "not a YAML file", id="no truth value"),
-        pytest.param("version: !!timestamp x", "not a YAML file", id="no time"),
+        pytest.param("version: !!timestamp x", "gate.yml:1: found 'x', expected a day that exists", id="no time"),
         pytest.param("[" * 3000, "gate.yml", id="nested without end"),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gate import pipeline, search
-from gate.errors import Exit, UsageError
+from gate.errors import ConfigError, Exit, UsageError
 from gate.pipeline import Options
 from gate.report import Basis, Candidate, CheckName, Finding, Outcome, Report, Result, Role, Severity, exit_code
 from gate.source import Source
@@ -386,6 +386,18 @@ def test_data_that_nothing_can_be_measured_on_are_told_before_the_conversion(tmp
 
     with pytest.raises(UsageError, match=told):
         run(tmp_path, CONFIG + "    inputs: [{name: input}]\n    metric: accuracy" + LABELLED)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("    metric: acuracy\n", 'gate.yml: models.tiny.metric: unknown name .* mean "accuracy"'),
+        ("    metric: accuracy\n    budgets: {accuracy: {drop: 1 %}}\n", "gate.yml: models.tiny.budgets.accuracy.drop: "),
+    ],
+)
+def test_a_metric_or_budget_that_does_not_fit_is_told_with_file_and_model(tmp_path, more, told):
+    with pytest.raises(ConfigError, match=told):
+        run(tmp_path, CONFIG + "    dataset: model.py\n" + more)
 
 
 def test_items_of_which_none_certifies_are_wrong_usage(tmp_path):

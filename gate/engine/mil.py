@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gate import mil
 from gate.engine import plain
 from gate.errors import UsageError
-from gate.files import write_bytes
+from gate.files import located, write_bytes
 from gate.report import Environment
 
 Array = npt.NDArray[Any]
@@ -60,7 +60,7 @@ def run_file(package: Path, inputs: Path, out: Path, precision: str) -> list[str
     try:
         outputs = mil.load(package, precision=precision).predict(arrays)
     except mil.MilError as error:
-        raise UsageError(f"{package}: {error}") from None
+        raise UsageError(located(package, error)) from None
     plain = {name: np.asarray(value) for name, value in outputs.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **plain)
