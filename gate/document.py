@@ -58,7 +58,6 @@ class _StrictLoader(yaml.SafeLoader):
             raise _refused(f"a number of {len(node.value)} digits, expected at most {MAX_DIGITS}", node)
         return super().construct_yaml_int(node)
 
-
     def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
         try:
             return super().construct_yaml_timestamp(node)

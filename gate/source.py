@@ -43,6 +43,7 @@ ROUTES = ("trace", "export", "export-default", "trace-no-mha")
 SCRIPT_ROUTES = ("trace", "trace-no-mha")  # a TorchScript file cannot be exported
 MOST_WEIGHTS = 1.1  # of the source's parameters; an unrolled recurrent net has many times that (design, Decisions)
 MOST_OPERATIONS = 3.0  # of the source's nodes
+UNSUPPORTED = "convert.unsupported_op"
 MODEL_FILE = "Data/com.apple.CoreML/model.mlmodel"
 
 
@@ -700,10 +701,44 @@ def _as_notes(problem: ConversionFailed, route: str) -> list[Finding]:
 def _no_route(source: Source, findings: Sequence[Finding], toolchain: Sequence[ToolchainError]) -> GateError:
     if toolchain:
         return toolchain[0]
-    blocking = tuple(finding.model_copy(update={"severity": Severity.ERROR}) for finding in findings)
-    operations = list(dict.fromkeys(f.op for f in blocking if f.rule == "convert.unsupported_op" and f.op))
+    blocking = tuple(f.model_copy(update={"severity": Severity.ERROR}) for f in _each_op_once(findings))
+    operations = list(dict.fromkeys(f.op for f in blocking if f.rule == UNSUPPORTED and f.op))
     cause = f"coremltools cannot convert {', '.join(operations)}" if operations else str(blocking[0].message)
     return ConversionFailed(f"{source.entry.name}: no conversion route works: {cause}", blocking)
+
+
+def _each_op_once(findings: Sequence[Finding]) -> list[Finding]:
+    """Tell an unsupported op once, line by line, by its name on the first route: another may call the same call otherwise."""
+    groups: list[list[Finding]] = []
+    for finding in (f for f in findings if f.rule == UNSUPPORTED):
+        group = next((g for g in groups if _is_same_op(g[0], finding)), None)
+        if group is None:
+            groups.append([finding])
+        else:
+            group.append(finding)
+    lines = [group[0].source for group in groups]
+    groups.sort(key=lambda group: lines.index(group[0].source))
+    return [*map(_of_all_routes, groups), *(f for f in findings if f.rule != UNSUPPORTED)]
+
+
+def _is_same_op(first: Finding, other: Finding) -> bool:
+    """On one line, `linalg_svd` of a route and `_linalg_svd` of another are one op, and so are `i0` and `special_i0`."""
+    short, long = sorted((f"_{(f.op or '').strip('_')}_" for f in (first, other)), key=len)
+    return first.source == other.source and (short == long or (short in long and _route(first) != _route(other)))
+
+
+def _route(finding: Finding) -> str:
+    return finding.message.partition(": ")[0].removeprefix("route ")
+
+
+def _of_all_routes(group: Sequence[Finding]) -> Finding:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    others = [name for name in dict.fromkeys(f.op for f in group if f.op) if name != first.op]
+    alias = f", which other routes call {', '.join(others)}" if others else ""
+    message = f"routes {', '.join(map(_route, group))}: {first.message.partition(': ')[2]}{alias}"
+    return first.model_copy(update={"message": message[:4_000]})
 
 
 # ------------------------------------------------------------------------------------------------------- reference

@@ -392,7 +392,10 @@ def test_data_that_nothing_can_be_measured_on_are_told_before_the_conversion(tmp
     ("more", "told"),
     [
         ("    metric: acuracy\n", 'gate.yml: models.tiny.metric: unknown name .* mean "accuracy"'),
-        ("    metric: accuracy\n    budgets: {accuracy: {drop: 1 %}}\n", "gate.yml: models.tiny.budgets.accuracy.drop: "),
+        (
+            "    metric: accuracy\n    budgets: {accuracy: {drop: 1 %}}\n",
+            "gate.yml: models.tiny.budgets.accuracy.drop: ",
+        ),
     ],
 )
 def test_a_metric_or_budget_that_does_not_fit_is_told_with_file_and_model(tmp_path, more, told):

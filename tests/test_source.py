@@ -492,6 +492,43 @@ def test_when_no_route_converts_every_operation_is_named(tmp_path: Path, project
     assert {finding.severity for finding in caught.value.findings} == {Severity.ERROR}
 
 
+def test_an_operation_of_several_names_is_told_once_and_line_by_line(project: Project, package: Path) -> None:
+    def route(name: str, *ops: tuple[str, str]) -> ConversionFailed:
+        said = [
+            Finding(
+                rule="convert.unsupported_op",
+                severity=Severity.ERROR,
+                message=f"route {name}: cannot convert {op}",
+                op=op,
+                source=line,
+            )
+            for op, line in ops
+        ]
+        return ConversionFailed(name, tuple(said))
+
+    routes = {
+        "trace": route(
+            "trace", ("linalg_svd", "m.py:1"), ("i0", "m.py:2"), ("lstm", "m.py:2"), ("lstm_cell", "m.py:2")
+        ),
+        "export": route("export", ("linalg_svd", "m.py:1"), ("special_i0", "m.py:2")),
+        "export-default": route("export-default", ("_linalg_svd", "m.py:1"), ("erfinv", "m.py:1")),
+        "trace-no-mha": route("trace-no-mha", ("linalg_svd", "m.py:3")),
+    }
+    fake = FakeSource(dict(routes), package, entry=project.config(FACTORY).models[0])
+    with pytest.raises(ConversionFailed, match="convert linalg_svd, erfinv, i0, lstm, lstm_cell$") as caught:
+        choose_route(fake, matches=fake.matches)  # type: ignore[arg-type]
+    assert [(f.op, f.source) for f in caught.value.findings] == [
+        ("linalg_svd", "m.py:1"),
+        ("erfinv", "m.py:1"),
+        ("i0", "m.py:2"),
+        ("lstm", "m.py:2"),
+        ("lstm_cell", "m.py:2"),
+        ("linalg_svd", "m.py:3"),
+    ]
+    told = "routes trace, export, export-default: cannot convert linalg_svd, which other routes call _linalg_svd"
+    assert caught.value.findings[0].message == told
+
+
 def test_a_toolchain_fault_among_failed_routes_is_no_answer_about_the_model(project: Project, package: Path) -> None:
     routes = dict(zip(source.ROUTES, (unsupported("a"), BROKEN, unsupported("a"), unsupported("a")), strict=True))
     fake = FakeSource(dict(routes), package, entry=project.config(FACTORY).models[0])
