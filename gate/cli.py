@@ -13,8 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gate import __version__
-from gate.errors import Exit, GateError, UsageError
-from gate.files import refused
+from gate.errors import Exit, GateError, UsageError, refused
 
 app = typer.Typer(
     name="gate",

@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where are our own policies and templates, and how is a file written so that Ctrl-C or a full disk leaves nothing half-done?"""
 
-import errno
 import hashlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
-from gate.errors import GateError, NoAnswer, UsageError
-
 _PACKAGE = Path(__file__).resolve().parent
 
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 _IN_CHECKOUT = {"policies": "policies", "templates": "templates", "workflows": "examples/workflows"}
 
@@ -50,28 +43,6 @@ def _write_beside(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def is_full(error: OSError) -> bool:
-    """Is a disk full, or a quota used up? `shutil.copytree` tells it in words only."""
-    words = str(error) if isinstance(error, shutil.Error) else ""
-    return error.errno in FULL or any(os.strerror(number) in words for number in FULL)
-
-
-def refused(error: OSError) -> GateError | None:
-    """Say that the disk is full, or a path closed to us; None for what may be our own fault."""
-    where = error.filename2 or error.filename
-    if is_full(error):
-        return NoAnswer(
-            f"{where or 'while writing'}: the disk is full ({error.strerror or os.strerror(errno.ENOSPC)}); "
-            "free space there, or name another folder: --out, --cache, or TMPDIR for temporary files"
-        )
-    if where and error.errno in CLOSED:
-        return UsageError(
-            f"{where}: {error.strerror}; expected a path that this user may read, and write if it is a result; "
-            "name another, or mend its permissions"
-        )
-    return None
 
 
 def sha256_file(path: Path) -> str:

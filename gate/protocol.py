@@ -22,8 +22,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from gate.document import Record
-from gate.errors import SourceFault
-from gate.files import is_full
+from gate.errors import SourceFault, is_full
 from gate.report import Finding
 
 MAX_JSON_BYTES = 64 * 10**6

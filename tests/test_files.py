@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from gate import files
+from gate import errors, files
 from gate.errors import Exit
 
 
@@ -49,7 +49,7 @@ NO_SPACE = os.strerror(errno.ENOSPC)
     ],
 )
 def test_what_the_disk_refuses_has_a_place_and_an_exit_code(error, code, told):
-    refused = files.refused(error)
+    refused = errors.refused(error)
 
     assert refused is not None
     assert refused.exit_code is code
@@ -59,7 +59,7 @@ def test_what_the_disk_refuses_has_a_place_and_an_exit_code(error, code, told):
 
 @pytest.mark.parametrize("error", [failed(errno.EIO, "a"), failed(errno.ENOENT, "a"), failed(errno.EACCES)])
 def test_what_may_be_our_own_fault_is_not_excused(error):
-    assert files.refused(error) is None
+    assert errors.refused(error) is None
 
 
 def test_a_write_that_fails_names_the_file_that_was_asked_for(tmp_path):

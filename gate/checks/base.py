@@ -17,8 +17,7 @@ from gate.compress import Compressed
 from gate.config import Config, ModelEntry
 from gate.conversion import Conversion
 from gate.engine import Engine
-from gate.errors import GateError, UsageError
-from gate.files import is_full
+from gate.errors import GateError, UsageError, is_full
 from gate.mil import MilError
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Severity
 
