@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gate.config import AnyOfDim, Input, ModelEntry, RangeDim
-from gate.data import Batch, Dataset, check_inputs
+from gate.data import Batch, Dataset, check_inputs, check_values
 from gate.difference import compare, find_ranges
 from gate.engine import Engine
 from gate.errors import NoAnswer, SourceFault
@@ -97,6 +97,8 @@ class Bench:
 def check_items(example: Sample, entry: ModelEntry, dataset: Dataset) -> None:
     """Refuse a data set that lacks an input of the model, or has items that it does not take."""
     check_inputs(dataset, {name: _sizes(entry, name, array.shape) for name, array in example.items()})
+    for name, array in example.items():
+        check_values(dataset, name, array.dtype)
 
 
 def _sizes(entry: ModelEntry, name: str, shown: tuple[int, ...]) -> tuple[int | None, ...] | None:

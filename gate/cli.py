@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gate import __version__
-from gate.errors import Exit, GateError, UsageError
+from gate.errors import Exit, GateError, UsageError, refused
 
 app = typer.Typer(
     name="gate",
@@ -484,11 +484,22 @@ def _stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _run() -> Any:
+    """Run a command; what the disk refuses is no fault of ours."""
+    try:
+        return app(standalone_mode=False)
+    except OSError as error:
+        told = refused(error)
+        if told is None:
+            raise
+        raise told from None
+
+
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the sandbox; torch reads it when it loads
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(_run() or 0)
     except UsageError as error:
         _stop(str(error), error.exit_code)
     except GateError as error:

@@ -409,7 +409,7 @@ class Convert(Record):
 class Splits(Record):
     """How items are divided when the data does not say it; the parts never overlap."""
 
-    seed: int = Field(default=0, description="seed of the division")
+    seed: int = Field(default=0, ge=0, description="seed of the division")
     calibrate: Proportion = Field(default=0.0, description="part for activation ranges")
     search: Proportion = Field(default=0.0, description="part that a search may look at")
     confirm: Proportion = Field(default=1.0, description="part that certifies")
@@ -418,6 +418,8 @@ class Splits(Record):
     def _at_most_all(self) -> Self:
         if self.calibrate + self.search + self.confirm > 1 + 1e-9:
             raise ValueError("calibrate, search and confirm add up to more than 100 %")
+        if self.confirm == 0:
+            raise ValueError("confirm: found 0 %, expected more: without these items nothing is certified")
         return self
 
 

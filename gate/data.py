@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from gate.config import RESERVED, ImageFolder, Input, Splits
 from gate.errors import UsageError
 from gate.files import is_lfs_pointer, sha256_file
+from gate.quantity import size
 
 Array = npt.NDArray[Any]
 
@@ -190,11 +192,17 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str, where: str) -> Arra
             raise UsageError(
                 f"dataset {where}: {name} is an object array (a pickle); store numbers or fixed-width text"
             )
+        claimed = header + math.prod(shape) * dtype.itemsize
+        if claimed > info.file_size:
+            raise UsageError(
+                f"dataset {where}: {name}: its header says {dtype} {list(shape)}, {size(claimed)}, but the file holds "
+                f"{size(info.file_size)} of it; save the arrays again"
+            )
         if info.compress_type == zipfile.ZIP_STORED and not fortran and info.file_size > _CHUNK_BYTES:
             return np.memmap(path, dtype, "r", _data_offset(path, info) + header, shape)
         with archive.open(info) as stream:
             return np.asarray(NPY.read_array(stream, allow_pickle=False))
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise UsageError(f"dataset {where}: {name}: not a readable array: {error}") from None
 
 
@@ -478,6 +486,25 @@ def check_inputs(dataset: Dataset, expected: Mapping[str, Sequence[int | None] |
         if sizes is not None and not _fits(found, tuple(sizes)):
             shape = tuple("any" if one is None else one for one in sizes)
             raise UsageError(f"dataset {dataset.where}: an item of {name} has shape {found}, the model takes {shape}")
+
+
+def check_values(dataset: Dataset, name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse values of an input that the model's own type does not hold: a cast would make them infinite, or others."""
+    rows, count = dataset.inputs[name], len(dataset)
+    first = rows[np.arange(min(1, count))]
+    if np.can_cast(first.dtype, dtype) or dtype.kind not in "iuf":
+        return
+    held = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    size_of_part = max(1, _CHUNK_BYTES // max(1, first.nbytes))
+    for start in range(0, count, size_of_part):
+        values = rows[np.arange(start, min(start + size_of_part, count))].reshape(-1, max(1, first.size))
+        beyond = (values < held.min) | (values > held.max)
+        if beyond.any():
+            item = int(beyond.any(axis=1).argmax())
+            raise UsageError(
+                f"dataset {dataset.where}: {name} of item {dataset.ids[start + item]} is {values[item][beyond[item]][0]:g}; "
+                f"the model takes {dtype}, which holds {float(held.min):g} to {float(held.max):g}"
+            )
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

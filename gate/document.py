@@ -58,8 +58,15 @@ class _StrictLoader(yaml.SafeLoader):
             raise _refused(f"a number of {len(node.value)} digits, expected at most {MAX_DIGITS}", node)
         return super().construct_yaml_int(node)
 
+    def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return super().construct_yaml_timestamp(node)
+        except (ValueError, AttributeError):  # of 2026-13-45, and of `!!timestamp x`
+            raise _refused(f"found {node.value!r}, expected a day that exists, such as 2027-01-31", node) from None
+
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)
 
 
 def read_yaml(path: Path, error: type[UsageError]) -> Any:
@@ -79,7 +86,7 @@ def load_yaml(content: bytes, where: str, error: type[UsageError]) -> Any:
         mark = problem.problem_mark
         line = f":{mark.line + 1}" if mark else ""
         raise error(f"{where}{line}: {problem.problem or problem.context}") from None
-    # the last three: what PyYAML lets through of a date such as 2026-13-45, of `!!bool x` and of `!!timestamp x`
+    # the last three: what PyYAML lets through of `!!bool x` and its kin
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as problem:
         raise error(f"{where}: not a YAML file: {problem}") from None
 

@@ -20,6 +20,7 @@ from gate.baseline import Baseline
 from gate.bench import Array, Bench, Drawn, Sample, answered, check_items, first_items, is_steady, make_samples
 from gate.candidate import Candidate, computes_float32, program_digest, read_package
 from gate.checks import CHECKS, base, feasibility
+from gate.checks.accuracy import metric_for
 from gate.compress import Calibration, Compressed, Workers, cast_float16, compress
 from gate.config import Config, ModelEntry, Splits, Waiver
 from gate.conversion import Conversion, convert, failed
@@ -27,6 +28,7 @@ from gate.data import Dataset, Part
 from gate.earlier import per_item_path
 from gate.engine import Engine
 from gate.errors import DamagedPackage, GateError, NoAnswer, SourceFault, UsageError
+from gate.evidence import check_labels
 from gate.files import sha256_file
 from gate.handover import Writer
 from gate.importing import import_ahead
@@ -115,8 +117,10 @@ class Trial:
 
     def _make_bench(self, example: dict[str, Array]) -> Bench:
         dataset = self._dataset()
+        for items in filter(None, (dataset, self.search_items)):
+            check_items(example, self.entry, items)
         if dataset is not None:
-            check_items(example, self.entry, dataset)
+            self._check_labels(dataset)
         reference = reference_for(
             self.entry, self.around.config, self.source, run_package=self._run_package, base=self._base_package()
         )
@@ -146,6 +150,12 @@ class Trial:
             steps=self.source.steps if reference.kind.startswith("source") else None,
             steady=not reference.kind.startswith("source") or is_steady(drawn, answers, reference.references),
         )
+
+    def _check_labels(self, dataset: Dataset) -> None:
+        """Refuse labels that the metric cannot read, as far as they alone can tell."""
+        choice = metric_for(self.entry.metric, self.entry.budgets.accuracy, dataset)
+        if choice is not None and not metrics.is_own(choice):
+            check_labels(dataset, metrics.load(choice))
 
     def _base_package(self) -> Path | None:
         """The package that the baseline shipped, where its report brings one."""
@@ -197,6 +207,11 @@ class Trial:
             if not len(parts[Part.SEARCH]):
                 raise UsageError(f"models.{self.entry.name}.dataset: no item is kept for the search; see splits")
             self.search_items = found.subset(parts[Part.SEARCH])
+        if not len(parts[Part.CONFIRM]):
+            raise UsageError(
+                f"models.{self.entry.name}.dataset: none of the {len(found)} items of {found.where} is kept to certify; "
+                "give some the split confirm"
+            )
         return found.subset(parts[Part.CONFIRM])
 
     def _items(self) -> Dataset | None:

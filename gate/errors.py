@@ -13,7 +13,13 @@ GateError                 70  our own fault unless a subclass says otherwise
 Every message says where, what was found, what was expected and what to do.
 """
 
+import errno
+import os
+import shutil
 from enum import IntEnum
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 class Exit(IntEnum):
@@ -71,3 +77,25 @@ class DamagedPackage(SourceFault):
         "save the package again, or bring all of it: the folder with Manifest.json, Data and every weight file, "
         "by git lfs pull where Git LFS keeps them"
     )
+
+
+def is_full(error: OSError) -> bool:
+    """Is a disk full, or a quota used up? `shutil.copytree` tells it in words only."""
+    words = str(error) if isinstance(error, shutil.Error) else ""
+    return error.errno in FULL or any(os.strerror(number) in words for number in FULL)
+
+
+def refused(error: OSError) -> GateError | None:
+    """Say that the disk is full, or a path closed to us; None for what may be our own fault."""
+    where = error.filename2 or error.filename
+    if is_full(error):
+        return NoAnswer(
+            f"{where or 'while writing'}: the disk is full ({error.strerror or os.strerror(errno.ENOSPC)}); "
+            "free space there, or name another folder: --out, --cache, or TMPDIR for temporary files"
+        )
+    if where and error.errno in CLOSED:
+        return UsageError(
+            f"{where}: {error.strerror}; expected a path that this user may read, and write if it is a result; "
+            "name another, or mend its permissions"
+        )
+    return None

@@ -22,7 +22,7 @@ from gate.config import AccuracyBudget, MetricChoice
 from gate.data import Batch, Dataset
 from gate.errors import UsageError
 from gate.files import write_text
-from gate.metrics import Kind, Metric, Outputs, load, no_aggregate
+from gate.metrics import Kind, Metric, Outputs, class_labels, load, no_aggregate
 from gate.report import Outcome
 
 Array = npt.NDArray[Any]
@@ -154,7 +154,7 @@ def measure(
     floor = budget is not None and budget.at_least is not None
     if yardsticks.keys() <= same and not floor:
         return _nothing_to_run(dataset, metric, same)
-    _check_labels(dataset, metric)
+    check_labels(dataset, metric)
     order = np.random.default_rng(seed).permutation(len(dataset))
     asked = {name: run for name, run in yardsticks.items() if name not in same}
     curtails = metric.kind is Kind.BINARY and dataset.labels is not None and dataset.clusters is None
@@ -189,11 +189,14 @@ def _batches(order: Array, size: int) -> Iterator[Array]:
         yield order[start : start + size]
 
 
-def _check_labels(dataset: Dataset, metric: Metric) -> None:
-    """Refuse data on which the metric says nothing."""
+def check_labels(dataset: Dataset, metric: Metric) -> None:
+    """Refuse data on which the metric says nothing; known before any model has run."""
     if dataset.labels is None or not metric.labels_are_classes:
         return
-    found = np.unique(dataset.labels)
+    try:
+        found = np.unique(class_labels(dataset.labels, metric.name))
+    except UsageError as error:
+        raise UsageError(f"dataset {dataset.where}: {error}") from None
     if len(found) < 2:
         raise UsageError(
             f"dataset {dataset.where}: every label is {found[0]}; {metric.name} needs at least two classes, "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where are our own policies and templates, and how is a file written so that Ctrl-C leaves nothing half-done?"""
+"""Where are our own policies and templates, and how is a file written so that Ctrl-C or a full disk leaves nothing half-done?"""
 
 import hashlib
 import os
@@ -24,7 +24,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name beside `path`, then rename it."""
+    """Write `data` to a temporary name beside `path`, then rename it; an OSError names `path`."""
+    try:
+        _write_beside(path, data)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write_beside(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

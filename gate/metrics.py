@@ -95,12 +95,13 @@ def _ratio(above: Array, below: Array) -> Array:
 
 
 def pick(outputs: Outputs, name: str | None, metric: str, parameter: str = "output") -> Array:
-    """Return the output that a metric reads: the named one, or the only one."""
-    if name is None and len(outputs) == 1:
-        return np.asarray(next(iter(outputs.values())))
+    """Return the output that a metric reads: the named one, or the only one beside a classifier's label."""
     if name is None:
+        read = {key: values for key, values in outputs.items() if not _is_label(np.asarray(values))} or outputs
+        if len(read) == 1:
+            return np.asarray(next(iter(read.values())))
         raise UsageError(
-            f"metric {metric}: the model has outputs {', '.join(sorted(outputs))}; say which one with {parameter}: NAME"
+            f"metric {metric}: the model has outputs {', '.join(sorted(read))}; say which one with {parameter}: NAME"
         )
     if name not in outputs:
         raise UsageError(f"metric {metric}: {parameter}: found {name!r}, expected one of {', '.join(sorted(outputs))}")
@@ -138,6 +139,11 @@ def _is_text(values: Array) -> bool:
     )
 
 
+def _is_label(values: Array) -> bool:
+    """Is this a classifier's label? It is text or int64, which no other output of a Core ML model can be."""
+    return _is_text(values) or (values.ndim == 1 and values.dtype == np.int64)
+
+
 def class_scores(values: Array, metric: str) -> Array:
     """Return (n, classes) scores, or (n,) labels where the model gives the label itself."""
     if len(values) and values.dtype == object and isinstance(values[0], dict):
@@ -167,21 +173,30 @@ def _finite(values: Array) -> Array:
     return np.asarray(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
 
 
-def _class_labels(labels: Any, values: Array, metric: str) -> Array:
-    """Check that labels are whole numbers (or names, where the model names its classes) that the output can express."""
+def class_labels(labels: Any, metric: str) -> Array:
+    """Check what can be known of labels without an answer: one class per item, a name or a whole number from 0."""
     labels = np.asarray(labels)
     if labels.ndim > 1 and labels.size == len(labels):
         labels = labels.reshape(len(labels))
     if labels.ndim != 1:
         raise UsageError(f"metric {metric}: label has shape {labels.shape}, expected one class per item")
     if _is_text(labels):
-        if not _is_text(values):
-            raise UsageError(f"metric {metric}: labels are names, the output is numbers; write labels as class numbers")
         return np.asarray(labels.astype(str))
     if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
         raise UsageError(
             f"metric {metric}: found label {labels[labels != np.round(labels)][0]}, expected whole classes"
         )
+    _check_range(labels, None, metric)
+    return np.asarray(labels)
+
+
+def _class_labels(labels: Any, values: Array, metric: str) -> Array:
+    """Check that labels are whole numbers (or names, where the model names its classes) that the output can express."""
+    labels = class_labels(labels, metric)
+    if _is_text(labels):
+        if not _is_text(values):
+            raise UsageError(f"metric {metric}: labels are names, the output is numbers; write labels as class numbers")
+        return np.asarray(labels)
     count = values.shape[1] if values.ndim == 2 else 1
     _check_range(labels, max(count, 2) if values.dtype.kind == "f" else None, metric)
     return np.asarray(labels.astype(str if _is_text(values) else np.int64))
@@ -213,7 +228,9 @@ def _paired(values: Array, labels: Any, metric: str) -> tuple[Array, Array]:
 class Parameters(Record):
     """What every metric takes."""
 
-    output: str | None = Field(default=None, description="the output that is read; the only one by default")
+    output: str | None = Field(
+        default=None, description="the output that is read; the only one by default, a classifier's label left aside"
+    )
 
 
 class Classes(Parameters):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from gate.mil.program import load_program
+from gate.mil.program import Constant, load_program
 from gate.policy import Policy
 from gate.protocol import operation_names
 from gate.report import Finding, Severity
@@ -54,28 +54,41 @@ def unmatched(patterns: Sequence[str], names: Iterable[str], layers: Iterable[st
 
 
 def unmatched_by_policy(
-    policy: Policy, packages: Iterable[Path], layers: Mapping[str, str], folded: Mapping[str, str] | None = None
+    policy: Policy, packages: Sequence[Path], layers: Mapping[str, str], folded: Mapping[str, str] | None = None
 ) -> Iterator[Finding]:
-    """Name the patterns of a policy that match nothing: of `keep_float32`, and of the layers in its overrides."""
+    """Name the patterns of a policy that match nothing: of `keep_float32`, and of the layers, ops and names in its overrides."""
     if policy.keep_float32:
         names = (name for package in packages for name in names_of(kinds_in(package), layers, folded))
         yield from unmatched(policy.keep_float32, names, layers.values())
-    paths = sorted({*layers.values(), *(folded or {}).values()})
+    if not any(override.layers or override.ops or override.names for override in policy.overrides):
+        return
+    program = _known_to_overrides(packages, {*layers.values(), *(folded or {}).values()})
     for index, override in enumerate(policy.overrides):
-        for pattern in override.layers:
-            if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
-                where = f"policy {policy.name}: overrides[{index}].layers: {pattern!r}"
-                yield _nothing("policy.overrides", where, pattern, paths)
+        for key, known in program.items():
+            for pattern in getattr(override, key):
+                matches = pattern in known if key == "ops" else any(fnmatch.fnmatchcase(one, pattern) for one in known)
+                if not matches:
+                    where = f"policy {policy.name}: overrides[{index}].{key}: {pattern!r}"
+                    yield _nothing("policy.overrides", where, pattern, sorted(known), key)
 
 
-def _nothing(rule: str, where: str, pattern: str, layers: Sequence[str]) -> Finding:
-    near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.4)
-    known = f"nearest: {near[0]}" if near else f"layers: {', '.join(layers[:10])}"
+def _known_to_overrides(packages: Iterable[Path], layers: set[str]) -> dict[str, set[str]]:
+    """What each key of an override may name: layers, types of ops, and names of ops and of the weights that they read."""
+    known: dict[str, set[str]] = {"layers": layers, "ops": set(), "names": set()}
+    for function in (f for package in packages for f in load_program(package).functions.values()):
+        for op in function.body.walk():
+            constants = (one.name for given in op.inputs.values() for one in given if isinstance(one, Constant))
+            known["ops"].add(op.type)
+            known["names"] |= {op.name, *constants}
+    return known
+
+
+def _nothing(rule: str, where: str, pattern: str, known: Sequence[str], what: str = "layers") -> Finding:
+    near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.4)
+    told = f"nearest: {near[0]}" if near else f"{what}: {', '.join(known[:10])}"
     return Finding(
         rule=rule,
         severity=Severity.WARNING,
-        message=f"{where} matches no layer",
-        advice=f"correct it, or remove it ({known})"
-        if layers
-        else "a finished package has no layers: name ops instead",
+        message=f"{where} matches no {what.removesuffix('s')}",
+        advice=f"correct it, or remove it ({told})" if known else "a finished package has no layers: name ops instead",
     )

@@ -149,7 +149,8 @@ def _judge_entry(plan: Plan, entry: ModelEntry, around: Circumstances, progress:
         extra_pythonpath=(plan.options.site,) if plan.options.site else (),
         shelf=_shelf(plan, entry),
     ) as source:
-        progress(f"{entry.name}: converting {entry.source.location}")
+        doing = "reading" if entry.source.kind == "coreml" else "converting"
+        progress(f"{entry.name}: {doing} {entry.source.location}")
         around = replace(around, engine=plan.engine.on(entry.compute_units[0]))
         trial = Trial(entry, source, around, scratch, searches=plan.ask(entry) is not None)
         trial.prepare()
@@ -237,7 +238,7 @@ def _unfinished(result: Result) -> Result:
 
 
 def _judge_candidate(trial: Trial, policy: Policy, role: Role, plan: Plan, progress: Progress) -> CandidateRecord:
-    if plan.is_over:
+    if plan.is_over and trial.conversion.usable:  # else the code that used the time up is named
         return CandidateRecord(role=role, policy=policy.name, summary=policy.summary, results=(_out_of_time(plan),))
     progress(f"{trial.entry.name}: judging {policy.name}")
     started = time.monotonic()

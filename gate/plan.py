@@ -129,11 +129,11 @@ def make_plan(options: Options) -> Plan:
     entries = _selected(config, options.models, options.carry)
     for entry in entries:
         _refuse_missing_files(entry, config)
-        _refuse_metric(entry)
+        _refuse_metric(entry, f"{options.config.name}: models.{entry.name}")
     release, more = load_baseline(options.release, "release")
     refused = {name: found[0].message for name, found in (("base", findings), ("release", more)) if found}
     accepted = load_waivers(config.folder / config.waivers) if config.waivers else ()
-    waivers.refuse_impossible(accepted, [entry.name for entry in config.models])
+    waivers.refuse_impossible(accepted, [entry.name for entry in config.models], str(config.waivers))
     policies = {entry.name: _policies(_asked(entry, options), config, options.policies) for entry in entries}
     _refuse_unknown_filter(options.policies, policies)
     part = _part(options, policies, baseline)
@@ -242,14 +242,17 @@ def _refuse_missing_files(entry: ModelEntry, config: Config) -> None:
             raise ConfigError(f"setup.pythonpath: {folder}: no such folder")
 
 
-def _refuse_metric(entry: ModelEntry) -> None:
+def _refuse_metric(entry: ModelEntry, where: str) -> None:
     """Refuse an unknown metric, and a budget in a form that its metric cannot have."""
     budget = entry.budgets.accuracy
     if entry.metric is None or metrics.is_own(entry.metric):
         return
-    metric = metrics.load(entry.metric)
-    if budget is not None:
-        check_budget(metric, budget)
+    try:
+        metric = metrics.load(entry.metric)
+        if budget is not None:
+            check_budget(metric, budget)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{where}.{line}" for line in str(error).splitlines())) from None
 
 
 def _unused(config: Config, options: Options) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from gate.document import Record
-from gate.errors import SourceFault
+from gate.errors import SourceFault, is_full
 from gate.report import Finding
 
 MAX_JSON_BYTES = 64 * 10**6
@@ -301,6 +301,8 @@ def receive_package(handed: Path, target: Path) -> None:
     try:
         _receive_folder(descriptor, Path(), target, allowance)
     except OSError as problem:
+        if is_full(problem):
+            raise  # of ours, not theirs
         raise SourceFault(f"the package cannot be taken over: {problem}") from None
     finally:
         os.close(descriptor)

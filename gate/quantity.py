@@ -42,6 +42,9 @@ def parse_size(value: Any) -> int:
     number, unit = _split(value, expected)
     if unit.upper() not in SIZE_UNITS:
         raise ValueError(f"found {value!r}, expected {expected}")
+    if unit.endswith("b") and unit[0].isupper():
+        meant = unit[:-1] + "B"
+        raise ValueError(f"found {value!r}, expected {expected} (did you mean {meant}? a small b stands for bits)")
     return _plausible_size(number * SIZE_UNITS[unit.upper()], value, expected)
 
 
@@ -126,6 +129,8 @@ def parse_drop(value: Any) -> Change:
     number, unit = _split(value, expected)
     number = _not_negative(number, value, expected)
     if unit in ("point", "points"):
+        if number > 100:
+            raise ValueError(f"found {value!r}, expected at most 100 points: a proportion has no more to lose")
         return Change(number / 100, ChangeKind.POINTS)
     if unit == "%":
         return Change(number / 100, ChangeKind.RELATIVE)

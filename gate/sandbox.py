@@ -226,8 +226,9 @@ class Child:
         if seconds <= 0:
             self._kill()
             raise NoAnswer(
-                f"{what}: no answer within the time limit of {quantity.duration(self._limits.seconds)}; "
-                "raise limits.time in gate.yml if that is expected"
+                f"{what}: no answer within the time limit of {quantity.duration(self._limits.seconds)}, after "
+                f"{quantity.duration(self.seconds_left)} in this step; "
+                "raise limits.time in gate.yml if that is expected, else mend what hangs"
             )
         with selectors.DefaultSelector() as selector:
             selector.register(self._answer, selectors.EVENT_READ)
@@ -313,7 +314,7 @@ class _CappedLog:
         self._stream = stream
         self._tail = b""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")  # a worker that replaces a crashed one goes on
+        self._file = path.open("ab", buffering=0)  # a worker that replaces a crashed one goes on
         self._thread = threading.Thread(target=self._drain, daemon=True, name="worker log")
         self._thread.start()
 
@@ -321,14 +322,16 @@ class _CappedLog:
         written, dropped = 0, 0
         while chunk := os.read(self._stream.fileno(), 1 << 16):
             kept = chunk[: LOG_BYTES - written]
-            self._file.write(kept)
-            self._file.flush()
+            self._keep(kept)
             written += len(kept)
             dropped += len(chunk) - len(kept)
             self._tail = (self._tail + chunk)[-TAIL_BYTES:]
         if dropped:
-            self._file.write(f"\n[{dropped} more bytes were dropped; the last of them:]\n".encode() + self._tail)
-            self._file.flush()
+            self._keep(f"\n[{dropped} more bytes were dropped; the last of them:]\n".encode() + self._tail)
+
+    def _keep(self, text: bytes) -> None:
+        with contextlib.suppress(OSError):  # of a full disk: a pipe that nobody drains keeps the worker waiting
+            self._file.write(text)
 
     def settle(self) -> None:
         """Wait for the rest of the output of a process that has ended."""

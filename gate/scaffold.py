@@ -234,7 +234,7 @@ def _datasets(folder: Path) -> Iterator[tuple[str, int]]:
                 with np.load(path, allow_pickle=False) as arrays:
                     if "label" in arrays.files:
                         yield path.relative_to(folder).as_posix(), len(arrays["label"])
-            except (ValueError, OSError):
+            except (ValueError, OSError, MemoryError):
                 continue
 
 

@@ -12,6 +12,7 @@ import math
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -281,7 +282,7 @@ class Source:
         request = protocol.Request(number=number, verb=verb, arguments=protocol.encode(arguments, arrays))
         protocol.write_message(self._folder("requests") / f"request-{number}.json", request, arrays)
         try:
-            child.ask(number, f"{verb} of {self.entry.name}")
+            child.ask(number, f"{verb} of {self.entry.name} ({self._code(verb)})")
         finally:
             self._retire_dead()
         answer, given = protocol.read_answer(self._folder("answers") / f"answer-{number}.json", number)
@@ -296,6 +297,18 @@ class Source:
             return protocol.decode(answer.result, given)
         except (KeyError, TypeError, RecursionError):
             raise SourceFault(f"{verb} of {self.entry.name}: the worker's answer is not well-formed") from None
+
+    def _code(self, verb: Verb) -> str:
+        """What runs for a request, as gate.yml names it."""
+        entry = self.entry
+        named = {
+            Verb.EXAMPLE: entry.source.example,
+            Verb.ITEMS: entry.dataset,
+            Verb.METRIC: entry.metric and entry.metric.name,
+            Verb.AGGREGATE: entry.metric and entry.metric.name,
+            Verb.ONNX: entry.reference and entry.reference.onnx,
+        }
+        return str(named.get(verb) or entry.source.location)
 
     def _error(self, verb: Verb, failure: protocol.Failure) -> GateError:
         message = neutralise(failure.message)
@@ -434,7 +447,9 @@ def check_package(package: Path, where: str) -> Path:
     """Is this a readable package, with every file really there? Raise UsageError or SourceFault that says what is not."""
     check_files(package, where)
     if not package.is_dir():
-        raise UsageError(f"{where}: found a file, expected an .mlpackage folder")
+        is_zip = zipfile.is_zipfile(package)
+        found = "it is a zip archive: unpack it first" if is_zip else "found a file, expected an .mlpackage folder"
+        raise UsageError(f"{where}: {found}")
     _model_file(package, where)
     return package
 

@@ -87,8 +87,8 @@ def _as_number(text: str | None) -> str | float | None:
         return text
 
 
-def _bad_limit(waiver: Waiver, why: str) -> ConfigError:
-    return ConfigError(f"waivers.yml: waiver of {waiver.check} for {waiver.model}: limit: {why}")
+def _bad_limit(waiver: Waiver, why: str, where: str = "waivers.yml") -> ConfigError:
+    return ConfigError(f"{where}: waiver of {waiver.check} for {waiver.model}: limit: {why}")
 
 
 def _is_a_quantity(text: str) -> bool:
@@ -115,18 +115,18 @@ def expired(waivers: Iterable[Waiver], today: date) -> tuple[Finding, ...]:
     )
 
 
-def refuse_impossible(waivers: Iterable[Waiver], models: Iterable[str]) -> None:
-    """Refuse a waiver for a model entry that does not exist, or with a limit that is no quantity."""
+def refuse_impossible(waivers: Iterable[Waiver], models: Iterable[str], where: str = "waivers.yml") -> None:
+    """Refuse a waiver for a model entry that does not exist, or with a limit that is no quantity; `where` is their file."""
     known = {*models, APP}
     for waiver in waivers:
         if waiver.model not in known:
-            raise ConfigError(f"waivers.yml: model {waiver.model!r}: no such entry; known: {', '.join(sorted(known))}")
+            raise ConfigError(f"{where}: model {waiver.model!r}: no such entry; known: {', '.join(sorted(known))}")
         if waiver.check not in OF_APP if waiver.model == APP else waiver.check is CheckName.APP_SIZE:
             raise ConfigError(
-                f"waivers.yml: check {waiver.check} does not belong to model {waiver.model!r}; app_size belongs to app, "
+                f"{where}: check {waiver.check} does not belong to model {waiver.model!r}; app_size belongs to app, "
                 "and so does memory of models that are loaded together"
             )
         if waiver.limit is not None and not _is_a_quantity(waiver.limit):
             raise _bad_limit(
-                waiver, f"found {waiver.limit!r}, expected a quantity such as 7 MB, 2 %, 2 points or 30 dB"
+                waiver, f"found {waiver.limit!r}, expected a quantity such as 7 MB, 2 %, 2 points or 30 dB", where
             )

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a user meets it: light, with examples, exit codes, and no traceback for a mistake."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +22,6 @@ COMMANDS = ("check", "run", "render", "comment", "init", "doctor")
 
 
 def gate(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     environ = {k: v for k, v in os.environ.items() if not k.startswith("GITHUB_")} | {"PYTHONPATH": str(ROOT)} | env
     return subprocess.run(
         [sys.executable, "-m", "gate", *arguments], capture_output=True, text=True, cwd=cwd, env=environ
@@ -65,6 +66,19 @@ def test_control_c_ends_with_a_word_and_130(monkeypatch, capsys):
         cli.main()
     assert ended.value.code == Exit.STOPPED
     assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 3), (errno.EROFS, 2), (errno.EIO, 70)])
+def test_a_disk_that_refuses_is_no_crash_of_ours(monkeypatch, capsys, number, code):
+    def refusing(**_):
+        raise OSError(number, os.strerror(number), "out/report.json")
+
+    monkeypatch.setattr(cli, "app", refusing)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+
+    assert stopped.value.code == code
+    assert ("Traceback" in capsys.readouterr().err) is (code == 70)
 
 
 def test_the_version_is_printed():
@@ -158,7 +172,10 @@ def test_doctor_says_what_works_here():
     assert found["run on Apple's runtime (engine coreml)"] == (sys.platform == "darwin")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"not a zip"])
+CLAIMING = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d,)}" % 10**13
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"not a zip", CLAIMING.ljust(79) + b"\n"])
 def test_inputs_that_are_no_arrays_are_told(content, tmp_path):
     path = tmp_path / "in.npz"
     path.write_bytes(content)
@@ -178,3 +195,17 @@ def test_pickles_in_inputs_are_refused(tmp_path):
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_zipped_package_is_told_once_with_what_to_do(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.mlpackage", "w") as archive:
+        archive.writestr("Manifest.json", "{}")
+    np.savez(tmp_path / "in.npz", x=np.zeros(1))
+    (tmp_path / "gate.yml").write_text("version: 1\nmodels:\n  - {name: m, source: {coreml: m.mlpackage}}\n")
+
+    for arguments in (["inspect", "m.mlpackage"], ["run", "m.mlpackage", "--inputs", "in.npz", "--out", "o.npz"]):
+        done = gate(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (2, "m.mlpackage: it is a zip archive: unpack it first\n")
+    done = gate("check", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "m: reading m.mlpackage\nsource.coreml: m.mlpackage: it is a zip archive: unpack it first\n"

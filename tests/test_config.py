@@ -113,6 +113,15 @@ def test_the_contract_of_the_design_is_read(tmp_path):
             "models[0].inputs[0]: values: expected two finite numbers, the least first",
             id="values the wrong way round",
         ),
+        pytest.param(
+            "seed: 7", "seed: -7", "models[0].splits.seed: input should be greater than or equal to 0", id="seed"
+        ),
+        pytest.param(
+            "search: 50 %, confirm: 50 %",
+            "search: 100 %, confirm: 0 %",
+            "models[0].splits: confirm: found 0 %, expected more",
+            id="nothing certifies",
+        ),
         pytest.param("iOS17", "iOS7", "app.deployment_target: input should be", id="target"),
         pytest.param(
             "explore: [int8,", "explore: [palette-6bit,", "explore: a policy appears twice", id="policy twice"
@@ -142,9 +151,9 @@ def test_every_mistake_is_told_at_once(tmp_path):
         pytest.param("version: 1\nmodels: []\n", "models: tuple should have at least 1 item", id="no models"),
         pytest.param("version: " + "9" * 5000, "gate.yml:1: a number of 5000 digits", id="endless number"),
         pytest.param("version: 0x" + "f" * 5000, "gate.yml:1: a number of 5002 digits", id="endless hexadecimal"),
-        pytest.param("version: 2026-13-45", "not a YAML file: month must be in 1..12", id="no date"),
+        pytest.param("version: 2026-13-45", "gate.yml:1: found '2026-13-45', expected a day that exists", id="no date"),
         pytest.param("version: !!bool x", "not a YAML file", id="no truth value"),
-        pytest.param("version: !!timestamp x", "not a YAML file", id="no time"),
+        pytest.param("version: !!timestamp x", "gate.yml:1: found 'x', expected a day that exists", id="no time"),
         pytest.param("[" * 3000, "gate.yml", id="nested without end"),
     ],
 )

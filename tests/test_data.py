@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Items in every form, what is refused, and parts that never overlap."""
 
+import contextlib
+import io
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -121,10 +124,18 @@ def _pointer(path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
 
+def _claiming(path):
+    """200 billion numbers in the header, none behind it."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (400, 500_000_000)})
+    zipfile.ZipFile(path, "w").writestr("x.npy", header.getvalue())
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (lambda path: None, "no such file"),
+        (_claiming, r"x: its header says float32 \[400, 500000000\], 800 GB, but the file holds 128 B of it"),
         (lambda path: path.write_bytes(b"PK\x03\x04 not a zip"), "not a readable .npz"),
         (_pointer, "Git LFS pointer"),
         (lambda path: zipfile.ZipFile(path, "w").writestr("x.npy", b"nonsense"), "x: not a readable array"),
@@ -376,3 +387,23 @@ def test_items_that_appear_in_two_files_are_found(tmp_path):
     first = write(tmp_path, x=numbers(4), id=np.array(list("abcd")))
     second = write(tmp_path, "calibration.npz", x=numbers(4)[[3, 1]] * np.array([[1], [2]], np.float32))
     assert data.overlap(first, second) == ("d",)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "told"),
+    [
+        (
+            numbers().astype(np.float64) * 1e300,
+            np.float32,
+            "x of item 0 is 1e+300; the model takes float32, which holds",
+        ),
+        (numbers() + 65_490, np.float16, "x of item 5 is 65505; the model takes float16, which holds -65504 to 65504"),
+        (np.array([1, 2**31]), np.int32, "x of item 1 is 2.14748e+09; the model takes int32"),
+        (numbers().astype(np.float64), np.float32, None),
+        (np.array([1, 2**31]), np.float32, None),
+    ],
+)
+def test_values_that_the_models_type_does_not_hold_are_refused(tmp_path, values, dtype, told):
+    items = write(tmp_path, x=values)
+    with pytest.raises(UsageError, match=re.escape(told)) if told else contextlib.nullcontext():
+        data.check_values(items, "x", np.dtype(dtype))

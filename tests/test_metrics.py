@@ -380,3 +380,24 @@ def test_detections_agree_with_themselves():
     made = metric("map", boxes="b", scores="s", classes="c", layout="xywh")
     outputs = {"b": boxes, "s": scores, "c": names}
     assert made.total(made.per_item(outputs, made.answer(outputs))) == pytest.approx(1)
+
+
+# --- which output is read ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", [["b", "a"], np.array([1, 0])], ids=["names", "numbers"])
+def test_a_classifiers_label_is_no_choice_beside_its_scores(label):
+    outputs = {"classLabel": np.array(label), "probs": np.array([[0.1, 0.9], [0.8, 0.2]])}
+
+    assert metric("accuracy", class_names=["a", "b"]).per_item(outputs, np.array([1, 0])).tolist() == [1.0, 1.0]
+
+
+def test_a_label_alone_is_read():
+    assert metric("accuracy").per_item({"classLabel": np.array(["b", "a"])}, np.array(["b", "b"])).tolist() == [1, 0]
+
+
+def test_of_several_scores_one_must_be_named():
+    outputs = {"classLabel": np.array(["b"]), "first": np.eye(2)[:1], "second": np.eye(2)[:1]}
+
+    with pytest.raises(UsageError, match="the model has outputs first, second; say which one with output: NAME"):
+        metric("accuracy").per_item(outputs, np.array([0]))

@@ -80,6 +80,25 @@ def test_a_folded_norm_may_still_be_named_and_means_the_layer_it_went_into():
     assert {"head.1", "head.1/linear"} <= names_of(KINDS, layers, folded)
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ({"ops": ["muls"]}, "overrides[0].ops: 'muls' matches no op"),
+        ({"ops": ["mul*"]}, "overrides[0].ops: 'mul*' matches no op"),
+        ({"names": ["zzz*"]}, "overrides[0].names: 'zzz*' matches no name"),
+        ({"ops": ["mul"], "names": ["*"]}, None),
+    ],
+)
+def test_an_override_for_an_op_or_a_name_that_is_not_there_is_told(tmp_path, override, told):
+    ours = Policy.model_validate(
+        {"name": "ours", "summary": "s", "precision": "float16", "overrides": [override | {"skip": True}]}
+    )
+    found = list(unmatched_by_policy(ours, [write_package(tmp_path / "m.mlpackage", "float16")], {}))
+
+    assert [f.message for f in found] == ([f"policy ours: {told}"] if told else [])
+    assert all("mul" in f.advice for f in found if "ops" in f.message)
+
+
 class Squares(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sqrt((x * x).sum(-1))

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 
 from gate import pipeline, search
-from gate.errors import Exit, UsageError
+from gate.errors import ConfigError, Exit, UsageError
 from gate.pipeline import Options
 from gate.report import Basis, Candidate, CheckName, Finding, Outcome, Report, Result, Role, Severity, exit_code
+from gate.source import Source
 
 MODEL = """
 import sys, time
@@ -384,6 +386,16 @@ def test_labels_that_are_classes_are_judged_by_accuracy_without_naming_it(tmp_pa
     assert row.outcome is Outcome.PASS
 
 
+def test_a_classifier_is_judged_by_the_scores_beside_its_label(tmp_path):
+    labelled(tmp_path)
+    (tmp_path / "labels.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+
+    more = "    inputs: [{name: input}]\n    outputs: [{name: probs, classes: labels.txt}]\n    metric: accuracy"
+    (row,) = accuracy(run(tmp_path, CONFIG + more + LABELLED))
+
+    assert row.outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize(
     ("arrays", "config", "told"),
     [
@@ -409,6 +421,46 @@ def test_labels_that_the_metric_cannot_read_are_wrong_usage(tmp_path, arrays, co
 
     with pytest.raises(UsageError, match=told):
         run(tmp_path, CONFIG + "    inputs: [{name: input}]" + config)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        pytest.param({"label": np.arange(40) % 10 - 1}, r"eval\.npz: metric accuracy: found label -1", id="negative"),
+        pytest.param({"label": np.full(40, 3)}, "every label is 3", id="constant"),
+        pytest.param({"label": np.eye(10)[np.arange(40) % 10]}, "label has shape .40, 10., expected one", id="one-hot"),
+        pytest.param({"label": np.arange(40) % 10 + 0.5}, "found label 0.5, expected whole classes", id="half"),
+        pytest.param({"input": np.full((40, 1, 8, 8), 1e300)}, "input of item 0 is 1e.300; the model takes", id="huge"),
+    ],
+)
+def test_data_that_nothing_can_be_measured_on_are_told_before_the_conversion(tmp_path, monkeypatch, arrays, told):
+    labelled(tmp_path, **arrays)
+    monkeypatch.setattr(Source, "convert", lambda *_, **__: pytest.fail("converted"))
+
+    with pytest.raises(UsageError, match=told):
+        run(tmp_path, CONFIG + "    inputs: [{name: input}]\n    metric: accuracy" + LABELLED)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("    metric: acuracy\n", 'gate.yml: models.tiny.metric: unknown name .* mean "accuracy"'),
+        (
+            "    metric: accuracy\n    budgets: {accuracy: {drop: 1 %}}\n",
+            "gate.yml: models.tiny.budgets.accuracy.drop: ",
+        ),
+    ],
+)
+def test_a_metric_or_budget_that_does_not_fit_is_told_with_file_and_model(tmp_path, more, told):
+    with pytest.raises(ConfigError, match=told):
+        run(tmp_path, CONFIG + "    dataset: model.py\n" + more)
+
+
+def test_items_of_which_none_certifies_are_wrong_usage(tmp_path):
+    labelled(tmp_path, split=np.array(["search"] * 40))
+
+    with pytest.raises(UsageError, match=r"none of the 40 items of eval\.npz is kept to certify"):
+        run(tmp_path, CONFIG + "    inputs: [{name: input}]" + LABELLED)
 
 
 def test_a_drop_needs_labels(tmp_path):
@@ -569,6 +621,17 @@ def test_named_metrics_judge_agreement_where_there_are_no_labels(tmp_path):
 
     assert {m.name for m in row.measurements} >= {"accuracy_drop", "agreement (accuracy)"}
     assert row.outcome is Outcome.PASS
+
+
+def test_code_that_hangs_is_named(tmp_path):
+    (tmp_path / "hangs.py").write_text("def build():\n    while True: pass\n")
+    config = CONFIG.replace("model.py:build", "hangs.py:build").replace("120 s", "4 s")
+
+    (row,) = run(tmp_path, config).models[0].shipped.results
+
+    assert row.outcome is Outcome.ERROR
+    assert re.search(r"describe of \w+ \(hangs.py:build\): no answer within the time limit", row.message)
+    assert row.remedy == "raise limits.time in gate.yml if that is expected, else mend what hangs"
 
 
 def test_a_search_that_ran_out_of_time_asks_for_more_before_anything_else():

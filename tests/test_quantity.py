@@ -27,6 +27,18 @@ def test_a_size_that_is_not_one_says_what_was_expected(text):
         quantity.parse_size(text)
 
 
+@pytest.mark.parametrize(("text", "meant"), [("6 Mb", "MB"), ("6 Gb", "GB"), ("6 Mib", "MiB")])
+def test_bits_are_no_size(text, meant):
+    with pytest.raises(ValueError, match=rf"did you mean {meant}\?"):
+        quantity.parse_size(text)
+
+
+def test_no_more_than_all_can_be_lost():
+    assert quantity.parse_drop("100 points") == Change(1.0, ChangeKind.POINTS)
+    with pytest.raises(ValueError, match="found '200 points', expected at most 100 points"):
+        quantity.parse_drop("200 points")
+
+
 @pytest.mark.parametrize("text", ["1e32 GB", "1000001 GB", 10**15 + 1, 10**400])
 def test_a_size_that_no_disk_has_is_refused(text):
     with pytest.raises(ValueError, match=r"expected a size such as 6 MB .* at most 1 PB"):

@@ -73,7 +73,11 @@ def tell(expression: str) -> str:
         ("yield {'x': np.zeros(1)}, object()", SourceFault, "object cannot be handed over"),
         ("yield {'x': np.array([{}], dtype=object)}, 1", SourceFault, "array of object cannot be handed over"),
         ("return 5", SourceFault, "TypeError"),
-        ("while True: time.sleep(1)", NoAnswer, "no answer within the time limit of 3.0 s"),
+        (
+            "while True: time.sleep(1)",
+            NoAnswer,
+            "items of tiny (data.py:items): no answer within the time limit of 3.0 s, after ",
+        ),
         ("yield {'x': np.ones(10**9)}, 1", NoAnswer, "not enough memory"),
         ("raise KeyboardInterrupt", SourceFault, "KeyboardInterrupt"),
     ],

@@ -110,6 +110,12 @@ def test_a_limit_that_is_no_quantity_is_refused_before_any_work():
         waivers.refuse_impossible([waiver(limit="banana")], ["tagger"])
 
 
+@pytest.mark.parametrize("wrong", [{"limit": "banana"}, {"model": "taggr"}, {"check": "app_size"}])
+def test_a_refused_waiver_is_told_with_its_own_file(wrong):
+    with pytest.raises(ConfigError, match=r"^accepted\.yml: "):
+        waivers.refuse_impossible([waiver(**wrong)], ["tagger"], "accepted.yml")
+
+
 def test_an_ended_waiver_is_a_finding():
     assert [f.rule for f in waivers.expired([waiver(expires="2026-11-20"), waiver()], TODAY)] == ["waiver.expired"]
 

@@ -43,7 +43,7 @@ from gate.rules import random_ops
 from gate.stats import Flips
 from gate.waivers import accepts_a_value
 
-__all__ = ["Evidence", "check_budget", "judge", "measure", "read_per_item", "rejudge", "write_per_item"]
+__all__ = ["Evidence", "check_budget", "judge", "measure", "metric_for", "read_per_item", "rejudge", "write_per_item"]
 
 Array = npt.NDArray[Any]
 
@@ -394,12 +394,12 @@ def _stopping(subject: Subject) -> AccuracyBudget | None:
 def load_metric(subject: Subject, dataset: Dataset) -> Metric:
     """Return the metric that the entry's answers are held to on these items."""
     entry, bench = subject.entry, subject.bench
-    chosen = _metric_for(entry.metric, entry.budgets.accuracy, dataset)
+    chosen = metric_for(entry.metric, entry.budgets.accuracy, dataset)
     own = bench.own_metric() if bench.own_metric and chosen and metrics.is_own(chosen) else metrics.NO_CODE
     return metrics.load(chosen, _class_names(subject), own.per_item, own.aggregate)
 
 
-def _metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
+def metric_for(choice: MetricChoice | None, budget: AccuracyBudget | None, dataset: Dataset) -> MetricChoice | None:
     """Return the metric that the labels can be held to; None is agreement with the reference."""
     if dataset.labels is None:
         limited = budget is not None and (

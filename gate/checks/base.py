@@ -17,7 +17,7 @@ from gate.compress import Compressed
 from gate.config import Config, ModelEntry, Waiver
 from gate.conversion import Conversion
 from gate.engine import Engine
-from gate.errors import GateError, UsageError
+from gate.errors import GateError, UsageError, is_full
 from gate.mil import MilError
 from gate.report import CheckName, Environment, Finding, Outcome, Result, Severity
 
@@ -62,6 +62,8 @@ def run(check: Check, subject: Subject) -> tuple[Result, ...]:
     except (MilError, GateError) as error:
         return (no_answer(check.name, str(error), subject.engine.environment),)
     except Exception as error:
+        if isinstance(error, OSError) and is_full(error):
+            raise  # the report could not be written either
         LOG.exception("check %s of %s", check.name, subject.entry.name)
         message = f"the gate itself failed: {type(error).__name__}: {error}"
         return (no_answer(check.name, message, subject.engine.environment, "please report this with the log file"),)

@@ -92,7 +92,7 @@ def target_finding(target: Target, need: int, key: str) -> Finding:
 
 def _patterns(subject: Subject) -> tuple[Finding, ...]:
     conversion = subject.conversion
-    packages = [p for p in (conversion.float32, conversion.float16, conversion.finished) if p]
+    packages = [p for p in (conversion.float32, conversion.float16, conversion.finished, subject.before) if p]
     try:
         return tuple(unmatched_by_policy(subject.candidate.policy, packages, conversion.layers, conversion.folded))
     except MilError:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gate import mil
 from gate.engine import plain
 from gate.errors import UsageError
-from gate.files import write_bytes
+from gate.files import located, write_bytes
 from gate.report import Environment
 
 Array = npt.NDArray[Any]
@@ -55,12 +55,12 @@ def run_file(package: Path, inputs: Path, out: Path, precision: str) -> list[str
     try:
         with np.load(inputs, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile) as error:
         raise UsageError(f"--inputs {inputs}: expected an .npz of plain arrays: {error}") from None
     try:
         outputs = mil.load(package, precision=precision).predict(arrays)
     except mil.MilError as error:
-        raise UsageError(f"{package}: {error}") from None
+        raise UsageError(located(package, error)) from None
     plain = {name: np.asarray(value) for name, value in outputs.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **plain)

@@ -282,7 +282,10 @@ def _parse(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise BadPackage(f"{path.name}: {path.stat().st_size} bytes; a model message has at most {MAX_SPEC_BYTES}")
-        return messages("Model_pb2").Model.FromString(path.read_bytes())
+        content = path.read_bytes()
+        if content.startswith(b"PK\x03\x04"):
+            raise BadPackage(f"{path}: it is a zip archive: unpack it first")
+        return messages("Model_pb2").Model.FromString(content)
     except OSError as error:
         raise BadPackage(f"{path}: can't be read ({error.strerror})") from None
     except (DecodeError, RecursionError):
